@@ -1,0 +1,23 @@
+"""What administrators write: ``relay.toml``, ``connector.toml`` and the apply file, read into checked values.
+
+Past this room nobody asks whether a port is a number or a file is there.  Every mistake is one
+:class:`~appproxy.errors.ConfigError`: the file and key (or the environment variable), what is wrong, and the remedy.
+"""
+
+from appproxy.config.connector import ConnectorConfig, read_connector
+from appproxy.config.listening import ListenAddress
+from appproxy.config.reading import Logging
+from appproxy.config.relay import ProviderConfig, RelayConfig, read_relay
+from appproxy.config.secrets import check_private, read_secret
+
+__all__ = [
+    "ConnectorConfig",
+    "ListenAddress",
+    "Logging",
+    "ProviderConfig",
+    "RelayConfig",
+    "check_private",
+    "read_connector",
+    "read_relay",
+    "read_secret",
+]

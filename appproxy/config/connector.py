@@ -1,0 +1,147 @@
+"""``connector.toml``."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from appproxy.applications import Value
+from appproxy.config.converting import Place, convert
+from appproxy.config.listening import ListenAddress, WebOrigin, split_url
+from appproxy.config.places import NODE_NAME, state_folder
+from appproxy.config.reading import Logging, overlay, read_toml
+from appproxy.config.secrets import read_secret
+
+#: Keys of later releases, and the values of them that ask for nothing.
+LATER: dict[str, tuple[object, ...]] = {
+    "egress": ({}, {"proxy": ""}),
+    "egress.proxy": ("",),
+    "kerberos": ({},),
+    "kerberos.principal": ("",),
+    "kerberos.keytab_file": ("",),
+    "kerberos.krb5_config_file": ("",),
+}
+
+#: More channels to one relay spread the work too thin to batch it.
+MAX_CHANNELS = 4
+
+
+class Connector(Value, frozen=True):
+    """``[connector]``: who this connector is and which relays it dials."""
+
+    relays: tuple[str, ...]
+    name: str = ""
+    state_dir: Path = Path()
+    enrolment_token: str = ""
+    #: Not read here: it may be gone once the connector is enrolled.
+    enrolment_token_file: Path | None = None
+    #: Absent: pinned at enrolment.
+    relay_ca_file: Path | None = None
+    channels: int = 2
+    #: Origins it may reach, ``http://host[:port]`` with ``*.`` for any label; None: whatever the relay assigns.
+    allow: tuple[str, ...] | None = None
+
+    def read_enrolment_token(self) -> str:
+        """The token, from the file if there is one; empty when none is configured.
+
+        :raises ConfigError: the file is missing, empty or open to others.
+        """
+        if self.enrolment_token_file is None:
+            return self.enrolment_token
+        return read_secret(self.enrolment_token_file, "connector.enrolment_token_file")
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"Connector({self.name!r}, {self.relays!r})"
+
+
+class OriginSettings(Value, frozen=True):
+    """``[origin]``: authorities trusted for ``https`` origins, beside the system's."""
+
+    ca_file: Path | None = None
+
+
+class ConnectorListen(Value, frozen=True):
+    """``[listen]``: what the connector itself serves, to this machine."""
+
+    metrics: ListenAddress | None = None
+
+
+class ConnectorConfig(Value, frozen=True):
+    """All of ``connector.toml``, checked."""
+
+    connector: Connector
+    origin: OriginSettings = OriginSettings()
+    listen: ConnectorListen = ConnectorListen()
+    logging: Logging = Logging()
+
+
+def read_connector(path: str | Path, environ: Mapping[str, str]) -> ConnectorConfig:
+    """Read the connector's settings: environment over file over default.
+
+    :raises ConfigError: one line naming the setting and the remedy.
+    """
+    document = read_toml(Path(path), str(path))
+    place = Place(str(path), overlay(document, environ, ConnectorConfig, LATER))
+    document.setdefault("connector", {})
+    config = convert(document, ConnectorConfig, place, LATER, Path(path).absolute().parent)
+    metrics = config.listen.metrics
+    if metrics is not None and metrics.kind == "tcp" and not metrics.is_local:
+        raise place.error("listen.metrics", f"{metrics} is open to the network; write tcp:127.0.0.1:{metrics.port}")
+    _check_file(config.origin.ca_file, "origin.ca_file", place)
+    _check_file(config.connector.relay_ca_file, "connector.relay_ca_file", place)
+    connector = _check_connector(config.connector, place)
+    if connector.state_dir == Path():
+        connector = msgspec.structs.replace(connector, state_dir=state_folder(environ, "appproxy-connector"))
+    return msgspec.structs.replace(config, connector=connector)
+
+
+def _check_connector(connector: Connector, place: Place) -> Connector:
+    name = connector.name or socket.gethostname()
+    if not NODE_NAME.fullmatch(name):
+        raise place.error("connector.name", f"{name!r} is not a name; use letters, digits, dots and hyphens")
+    if not connector.relays:
+        raise place.error("connector.relays", 'is empty; write for instance ["https://connect.proxy.example.com:8443"]')
+    relays = tuple(
+        _relay(text, f"connector.relays[{position}]", place) for position, text in enumerate(connector.relays)
+    )
+    if not 1 <= connector.channels <= MAX_CHANNELS:
+        raise place.error("connector.channels", f"{connector.channels} is not between 1 and {MAX_CHANNELS}")
+    if connector.enrolment_token and connector.enrolment_token_file is not None:
+        raise place.error("connector.enrolment_token", "is given twice; keep enrolment_token_file only")
+    allow = connector.allow
+    if allow is not None:
+        allow = tuple(_allowed(text, f"connector.allow[{position}]", place) for position, text in enumerate(allow))
+    return msgspec.structs.replace(connector, name=name, relays=relays, allow=allow)
+
+
+def _relay(text: str, key: str, place: Place) -> str:
+    try:
+        origin = WebOrigin.parse(text)
+    except ValueError as error:
+        raise place.error(key, str(error)) from None
+    if origin.scheme != "https":
+        raise place.error(key, "must be https; the channel to a relay is always TLS")
+    return str(origin)
+
+
+def _allowed(text: str, key: str, place: Place) -> str:
+    """One allowed origin in canonical form, ``https://*.corp.local`` included."""
+    scheme, separator, rest = text.partition("://")
+    wildcard = "*." if separator and rest.startswith("*.") else ""
+    try:
+        if wildcard and ":" in split_url(f"{scheme}://{rest[2:]}")[1]:
+            raise ValueError(f"{text!r} is not an origin")
+        origin = WebOrigin.parse(f"{scheme}{separator}{rest.removeprefix(wildcard)}")
+    except ValueError as error:
+        problem = str(error) if not wildcard else f'{text!r} is not an origin; write "https://*.corp.local"'
+        raise place.error(key, problem) from None
+    return str(origin).replace("://", f"://{wildcard}", 1)
+
+
+def _check_file(path: Path | None, key: str, place: Place) -> None:
+    if path is not None and not path.is_file():
+        raise place.error(key, f"there is no file {path}; create it or correct the path")

@@ -1,0 +1,270 @@
+"""``relay.toml``."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from appproxy.applications import Value
+from appproxy.config.converting import Network, Place, convert
+from appproxy.config.listening import ListenAddress, WebOrigin, is_loopback, split_url
+from appproxy.config.places import NODE_NAME, state_folder
+from appproxy.config.reading import Logging, overlay, read_toml
+from appproxy.config.secrets import read_secret
+from appproxy.units import Duration, Size
+
+#: What a relay without any configuration is called: everything on loopback, on ports that need no privilege.
+DEFAULT_PUBLIC_URL = "https://proxy.localhost:4443"
+
+#: Keys of later releases, and the values of them that ask for nothing.
+LATER: dict[str, tuple[object, ...]] = {
+    "relay.workers": (1,),
+    "listen.proxy_protocol": (False,),
+    "tls.acme": ({},),
+    "provider.private_key": ("",),
+    "provider.private_key_file": ("",),
+    "admin": ({}, {"groups": []}),
+    "admin.groups": ([],),
+    "audit": ({},),
+}
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+class Relay(Value, frozen=True):
+    """``[relay]``: who this relay is.  *public_url* is ``https://host[:port]`` without a path."""
+
+    public_url: str = DEFAULT_PUBLIC_URL
+    state_dir: Path = Path()
+    node: str = ""
+    workers: int = 1
+
+
+class Listen(Value, frozen=True):
+    """``[listen]``: the sockets, and the address that connectors dial (``https://host[:port]``)."""
+
+    clients: tuple[ListenAddress, ...] = (ListenAddress(kind="tls", host="127.0.0.1", port=4443),)
+    connectors: ListenAddress = ListenAddress(kind="tls", host="127.0.0.1", port=8443)
+    connect_url: str = ""
+    #: Absent: ``admin.sock`` in the state folder.
+    admin: ListenAddress | None = None
+    metrics: ListenAddress | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    proxy_protocol: bool = False
+
+
+class StoreSettings(Value, frozen=True):
+    """``[store]``: ``sqlite:FILE``, the file in the state folder unless the path is absolute."""
+
+    url: str = "sqlite:relay.db"
+
+
+class TLSSettings(Value, frozen=True):
+    """``[tls]``: the folder of PEM pairs; without it the relay makes its own development CA."""
+
+    certificates: Path | None = None
+
+
+class ProviderConfig(Value, frozen=True):
+    """``[[provider]]``: one OpenID provider.  *client_secret* is the secret itself, wherever it came from."""
+
+    id: str
+    issuer: str
+    client_id: str
+    metadata_url: str = ""
+    client_secret: str = ""
+    client_secret_file: Path | None = None
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    algorithms: tuple[Algorithm, ...] = ("RS256",)
+    user_claim: str = "preferred_username"
+    groups_claim: str = "groups"
+    ca_file: Path | None = None
+    #: For a development provider on this machine only.
+    allow_http: bool = False
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"ProviderConfig({self.id!r}, {self.issuer!r})"
+
+
+class Session(Value, frozen=True):
+    """``[session]``: how long sign-ins last, where an application does not say."""
+
+    #: The relay's own session, from which applications get theirs.
+    idle: Duration = Duration(8 * 3600)
+    absolute: Duration = Duration(24 * 3600)
+    #: From the redirect to the provider until the way back.
+    sign_in: Duration = Duration(600)
+    #: How stale the relay may be before it stops vouching for sessions.
+    revocation_grace: Duration = Duration(60)
+
+
+class Limits(Value, frozen=True):
+    """``[limits]``: what one client may ask of the relay."""
+
+    head: Size = Size(64 * 1024)
+    fields: int = 200
+    target: Size = Size(32 * 1024)
+    #: A request head must be complete within this time.
+    head_timeout: Duration = Duration(30)
+    #: A kept-alive connection without a request is closed after this time.
+    keep_alive: Duration = Duration(75)
+    #: Nothing of a request body or an answer moved for this long: the client is gone.
+    body_idle: Duration = Duration(60)
+    connections: int = 10_000
+    connections_per_address: int = 512
+
+
+class RelayConfig(Value, frozen=True):
+    """All of ``relay.toml``, checked."""
+
+    relay: Relay = Relay()
+    listen: Listen = Listen()
+    store: StoreSettings = StoreSettings()
+    tls: TLSSettings = TLSSettings()
+    provider: tuple[ProviderConfig, ...] = ()
+    session: Session = Session()
+    limits: Limits = Limits()
+    logging: Logging = Logging()
+
+
+def read_relay(path: str | Path | None, environ: Mapping[str, str]) -> RelayConfig:
+    """Read the relay's settings: environment over file over default.
+
+    :param path: the file; None for a relay that has none: loopback, embedded store, development CA.
+    :raises ConfigError: one line naming the setting and the remedy.
+    """
+    shown = str(path) if path is not None else "defaults"
+    document: dict[str, Any] = read_toml(Path(path), shown) if path is not None else {}
+    place = Place(shown, overlay(document, environ, RelayConfig, LATER))
+    folder = Path(path).absolute().parent if path is not None else Path.cwd()
+    config = convert(document, RelayConfig, place, LATER, folder)
+    relay = _check_relay(config.relay, document, environ, place)
+    return msgspec.structs.replace(
+        config,
+        relay=relay,
+        listen=_check_listen(config.listen, relay, place),
+        store=_check_store(config.store, place),
+        provider=_check_providers(config.provider, place),
+        session=_check_session(config.session, place),
+        limits=_check_limits(config.limits, place),
+    )
+
+
+def _check_relay(relay: Relay, document: dict[str, Any], environ: Mapping[str, str], place: Place) -> Relay:
+    public = _web_origin(relay.public_url, "relay.public_url", place)
+    if public.scheme == "http" and not is_loopback(public.host):
+        raise place.error("relay.public_url", "must be https; http is for development on this machine only")
+    node = relay.node or socket.gethostname()
+    if not NODE_NAME.fullmatch(node):
+        raise place.error("relay.node", f"{node!r} is not a node name; use letters, digits, dots and hyphens")
+    given = "state_dir" in document.get("relay", {})
+    state = relay.state_dir if given else state_folder(environ, "appproxy")
+    return Relay(public_url=str(public), state_dir=state, node=node)
+
+
+def _check_listen(listen: Listen, relay: Relay, place: Place) -> Listen:
+    if not listen.clients:
+        raise place.error("listen.clients", 'is empty; write for instance ["tls:443"]')
+    for position, address in enumerate(listen.clients):
+        if address.kind == "unix":
+            raise place.error(f"listen.clients[{position}]", "clients cannot come by a Unix socket; write tls or tcp")
+        if listen.clients.index(address) != position and address.port != 0:
+            raise place.error(f"listen.clients[{position}]", f"{address} is listed twice")
+    if listen.connectors.kind not in ("tls", "systemd"):
+        raise place.error("listen.connectors", 'connectors come by TLS only; write for instance "tls:8443"')
+    if listen.connectors in listen.clients and listen.connectors.port != 0:
+        raise place.error("listen.connectors", f"{listen.connectors} is taken by listen.clients; use another port")
+    for key, local in (("admin", listen.admin), ("metrics", listen.metrics)):
+        if local is not None and local.kind == "tcp" and not local.is_local:
+            raise place.error(f"listen.{key}", f"{local} is open to the network; write tcp:127.0.0.1:{local.port}")
+    if listen.connect_url:
+        connect = _web_origin(listen.connect_url, "listen.connect_url", place)
+        if connect.scheme != "https":
+            raise place.error("listen.connect_url", "must be https; connectors come by TLS only")
+    else:
+        public = WebOrigin.parse(relay.public_url)
+        host = "localhost" if is_loopback(public.host) else public.host
+        connect = WebOrigin(scheme="https", host=host, port=listen.connectors.port or public.port)
+    admin = listen.admin or ListenAddress(kind="unix", path=str(relay.state_dir / "admin.sock"))
+    return msgspec.structs.replace(listen, connect_url=str(connect), admin=admin)
+
+
+def _check_store(store: StoreSettings, place: Place) -> StoreSettings:
+    scheme, colon, rest = store.url.partition(":")
+    if scheme in ("postgresql", "postgres"):
+        raise place.error("store.url", 'PostgreSQL is not available in this release; write "sqlite:relay.db"')
+    if scheme != "sqlite" or not colon or not rest or rest.endswith("/"):
+        raise place.error("store.url", f'{store.url!r} is not a store; write "sqlite:relay.db"')
+    return store
+
+
+def _check_providers(providers: tuple[ProviderConfig, ...], place: Place) -> tuple[ProviderConfig, ...]:
+    checked: list[ProviderConfig] = []
+    for position, provider in enumerate(providers):
+        key = f"provider[{position}]"
+        if not NODE_NAME.fullmatch(provider.id):
+            raise place.error(f"{key}.id", f"{provider.id!r} is not an id; use letters, digits, dots and hyphens")
+        if any(provider.id == earlier.id for earlier in checked):
+            raise place.error(f"{key}.id", f'there are two providers "{provider.id}"; ids are unique')
+        checked.append(_check_provider(provider, key, place))
+    return tuple(checked)
+
+
+def _check_provider(provider: ProviderConfig, key: str, place: Place) -> ProviderConfig:
+    for name in ("issuer", "metadata_url"):
+        if url := getattr(provider, name):
+            _check_provider_url(url, provider.allow_http, f"{key}.{name}", place)
+    for name in ("issuer", "client_id", "user_claim", "groups_claim", "algorithms"):
+        if not getattr(provider, name):
+            raise place.error(f"{key}.{name}", "is empty")
+    if "openid" not in provider.scopes:
+        raise place.error(f"{key}.scopes", 'needs "openid"; without it the provider signs nobody in')
+    if provider.ca_file is not None and not provider.ca_file.is_file():
+        raise place.error(f"{key}.ca_file", f"there is no file {provider.ca_file}; create it or correct the path")
+    if provider.client_secret_file is None:
+        return provider
+    if provider.client_secret:
+        raise place.error(f"{key}.client_secret", "is given twice; keep client_secret_file only")
+    secret = read_secret(provider.client_secret_file, place.of(f"{key}.client_secret_file"))
+    return msgspec.structs.replace(provider, client_secret=secret)
+
+
+def _check_provider_url(url: str, allow_http: bool, key: str, place: Place) -> None:
+    try:
+        parts, host, _ = split_url(url)
+    except ValueError as error:
+        raise place.error(key, str(error)) from None
+    if parts.query and key.endswith("issuer"):
+        raise place.error(key, f"{url!r} has a query; an issuer has none")
+    if parts.scheme == "http" and not (allow_http and is_loopback(host)):
+        raise place.error(key, "must be https; http is for a provider on this machine, with allow_http = true")
+
+
+def _check_session(session: Session, place: Place) -> Session:
+    for name in session.__struct_fields__:
+        if getattr(session, name) <= 0:
+            raise place.error(f"session.{name}", "must be longer than nothing")
+    if session.idle > session.absolute:
+        raise place.error("session.idle", f"{session.idle} is longer than session.absolute, {session.absolute}")
+    return session
+
+
+def _check_limits(limits: Limits, place: Place) -> Limits:
+    for name in limits.__struct_fields__:
+        if getattr(limits, name) <= 0:
+            raise place.error(f"limits.{name}", "must be more than 0")
+    if limits.target > limits.head:
+        raise place.error("limits.target", f"{limits.target} is more than limits.head, {limits.head}")
+    return limits
+
+
+def _web_origin(text: str, key: str, place: Place) -> WebOrigin:
+    try:
+        return WebOrigin.parse(text)
+    except ValueError as error:
+        raise place.error(key, str(error)) from None
