@@ -1,0 +1,53 @@
+"""The relay's end of channels: the WebSocket handshake of a connector whose TLS certificate is already known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+
+from appproxy.channel.carrier import COMMON_OPTIONS, PATH, SUBPROTOCOL, ServerCarrier
+
+
+class Refused(Exception):
+    """The connector may not come in; *args* is the reason it is told."""
+
+
+#: Given the DER of the peer's certificate (None without one) and its address, make its cargo or raise :class:`Refused`.
+Admit = Callable[[bytes | None, str], Any]
+
+
+class AdmittingCarrier(ServerCarrier):
+    """Checks path, subprotocol and certificate before the WebSocket opens."""
+
+    factory: ChannelListener
+
+    async def onConnect(self, request: ConnectionRequest) -> str:
+        """Autobahn: accept with our subprotocol, or deny with an HTTP status."""
+        if request.path != PATH:
+            raise ConnectionDeny(404, "no such path")
+        if SUBPROTOCOL not in request.protocols:
+            raise ConnectionDeny(400, f"the subprotocol {SUBPROTOCOL} is spoken here")
+        try:
+            self.cargo = await self.factory.admit(self.transport.peer_certificate, request.peer)
+        except Refused as refusal:
+            raise ConnectionDeny(403, str(refusal)) from None
+        return SUBPROTOCOL
+
+
+class ChannelListener(WebSocketServerFactory):
+    """Makes one carrier for each connection; *admit* (a coroutine function) decides who comes in."""
+
+    protocol = AdmittingCarrier
+
+    def __init__(self, admit: Admit) -> None:
+        super().__init__(protocols=[SUBPROTOCOL], server="appproxy")
+        self.setProtocolOptions(**COMMON_OPTIONS, webStatus=False)
+        self.admit = admit
+
+    def carrier(self) -> AdmittingCarrier:
+        """One more carrier, not yet connected."""
+        carrier: AdmittingCarrier = self.buildProtocol(None)
+        return carrier
