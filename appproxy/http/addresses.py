@@ -1,0 +1,246 @@
+"""Hosts, paths and published addresses, each with one canonical reading.
+
+The canonical path serves routing and policy only; the origin gets the octets that the client sent.  Where origins are
+known to read a path in different ways, and the difference could matter, there is no reading: :class:`AmbiguousPath`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import ClassVar, Self
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
+
+from appproxy.errors import AppproxyError, ConfigError, Side
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z_.-]{1,254})(?::([0-9]{1,5}))?")
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+#: A last label that a URL reader takes for (a part of) an IPv4 address, in decimal, octal or hexadecimal.
+_NUMERIC = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)")
+
+_PATH = re.compile(rb"/[!\"$->@-~]*")  # visible ASCII without '#' and '?'
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+#: Controls, and what some decoder takes for an overlong form of a shorter character; other legacy encodings may pass.
+_UNREADABLE = re.compile(
+    rb"[\x00-\x1f\x7f\xc0\xc1]|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]|\xf8[\x80-\x87]|\xfc[\x80-\x83]|[\xfe\xff][\x80-\xbf]"
+)
+#: Needs a second look: anything that is not read the same way by everybody.
+_REMARKABLE = re.compile(rb"%|;|//|/\.|[^/-9@-Z_a-z.\-~!$&'()*+,:=]")
+#: Octets that stand for themselves in a canonical path.
+_PLAIN = "/-._~!$&'()*+,:=@"
+
+
+class AmbiguousPath(AppproxyError):
+    """The path of the request can be read in more than one way, or leaves what is published."""
+
+    code, status, side = "ambiguous-path", 400, Side.CLIENT
+
+
+class MalformedHost(AppproxyError):
+    """The Host of the request is no host name or address, with or without a port."""
+
+    code, status, side = "malformed-host", 400, Side.CLIENT
+
+
+@lru_cache(maxsize=2048)
+def canonical_host(value: bytes) -> tuple[str, int | None]:
+    """Read a ``Host`` value: lower case, without the trailing dot, addresses in their shortest form, IPv6 in brackets.
+
+    :return: host and port; the port is ``None`` when none was given.
+    :raises MalformedHost: for everything that is not one host name, IPv4 or bracketed IPv6 address.
+    """
+    match = _AUTHORITY.fullmatch(value)
+    if match is None:
+        raise MalformedHost
+    port = None
+    if match[2] is not None:
+        port = int(match[2])
+        if not 0 < port < 65536:
+            raise MalformedHost
+    return _canonical_name(match[1].decode("ascii").lower()), port
+
+
+def _canonical_name(name: str) -> str:
+    try:
+        if name.startswith("["):
+            return f"[{IPv6Address(name[1:-1]).compressed}]"
+        name = name.removesuffix(".")
+        labels = name.split(".")
+        if _NUMERIC.fullmatch(labels[-1]):
+            return str(IPv4Address(name))
+    except AddressValueError:
+        raise MalformedHost from None
+    if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        raise MalformedHost
+    return name
+
+
+def split_target(target: bytes) -> tuple[bytes, bytes | None]:
+    """Path and query of an origin-form target; the query is ``None`` without a question mark."""
+    path, mark, query = target.partition(b"?")
+    return path, query if mark else None
+
+
+def canonical_path(path: bytes, *, windows: bool = False) -> bytes:
+    """How the strictest origin would read *path* (no query): for routing and policy.
+
+    Escapes are decoded once, ``%2F`` separates, repeated slashes are one, parameters (``;...``) are dropped, plain dot
+    segments are resolved; what needs no escape is not escaped and everything else is, in upper case.  The result is
+    its own canonical path.  With *windows*, letter case, and dots and spaces at the end of a segment, mean nothing.
+
+    :raises AmbiguousPath: invalid escapes, controls, overlong UTF-8, backslashes, dot segments that climb over the root
+        or come together with escapes, parameters or repeated slashes; with *windows* also stream names.
+    """
+    if not _PATH.fullmatch(path):
+        raise AmbiguousPath
+    if windows or _REMARKABLE.search(path):
+        return _canonical_segments(path, windows)
+    return path
+
+
+def _canonical_segments(path: bytes, windows: bool) -> bytes:
+    if _BAD_ESCAPE.search(path):
+        raise AmbiguousPath
+    decoded = unquote_to_bytes(path)
+    if b"\\" in decoded or _UNREADABLE.search(decoded):
+        raise AmbiguousPath
+    if windows:
+        decoded = decoded.lower()
+        if b":" in decoded:
+            raise AmbiguousPath
+    segments = [segment.partition(b";")[0] for segment in decoded.split(b"/")[1:]]
+    if windows:
+        segments = [segment if segment in (b".", b"..") else segment.rstrip(b". ") for segment in segments]
+    directory = segments[-1] in (b"", b".", b"..")
+    if b"." in segments or b".." in segments:
+        if b"%" in path or b";" in path or b"//" in path:
+            raise AmbiguousPath
+        segments = _without_dots(segments)
+    kept = [segment for segment in segments if segment]
+    canonical = b"/" + b"/".join(kept) + (b"/" if directory and kept else b"")
+    return quote_from_bytes(canonical, safe=_PLAIN).encode("ascii")
+
+
+def _without_dots(segments: list[bytes]) -> list[bytes]:
+    kept: list[bytes] = []
+    for segment in segments:
+        if segment == b"..":
+            if not kept:
+                raise AmbiguousPath
+            kept.pop()
+        elif segment != b".":
+            kept.append(segment)
+    return kept
+
+
+def is_under(path: bytes, prefix: bytes) -> bool:
+    """Whether canonical *path* is *prefix* (which ends with a slash) or lies below it, by whole segments."""
+    return path.startswith(prefix) or path == prefix[:-1]
+
+
+def swap_prefix(path: bytes, old: bytes, new: bytes) -> bytes:
+    """Move *path* from below *old* to below *new* (both with their final slash); all octets after it stay as they are.
+
+    :raises AmbiguousPath: *path* is not below *old*, or not so that everybody would read it.
+    """
+    if path.startswith(old):
+        return new + path[len(old) :]
+    if path == old[:-1]:
+        return new[:-1] or b"/"
+    # The same prefix, spelled with escapes that stand for themselves.
+    depth = old.count(b"/")
+    parts = path.split(b"/", depth)
+    if len(parts) <= depth:
+        raise AmbiguousPath
+    spelled = b"/".join(parts[:depth]) + b"/"
+    if spelled.count(b"/") != depth or b"//" in spelled or b";" in spelled or canonical_path(spelled) != old:
+        raise AmbiguousPath
+    return new + parts[depth]
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Scheme, host, port and path of something published; *wildcard* stands for one or more labels before the host."""
+
+    scheme: str
+    host: str
+    port: int
+    path: bytes
+    wildcard: bool = False
+
+    #: Set by the subclasses: what the configuration calls it.
+    what: ClassVar[str] = ""
+
+    @classmethod
+    def parse(cls, text: str, where: str = "") -> Self:
+        """Read an address as an administrator wrote it.
+
+        :raises ConfigError: naming *where* and what is wrong.
+        """
+        where = where or cls.what
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise ConfigError(where, f"{text!r} is not an address; write https://host/path/") from None
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+            raise ConfigError(where, f"{text!r} is not an http or https address; write https://host/path/")
+        if "?" in text or "#" in text or "@" in parts.netloc:
+            raise ConfigError(where, f"{text!r} has a query, fragment or user; leave it out")
+        wildcard = parts.hostname.startswith("*.")
+        name = parts.hostname.removeprefix("*.")
+        try:
+            encoded = name.encode("ascii" if ":" in name else "idna")
+            host, _ = canonical_host(b"[%b]" % encoded if ":" in name else encoded)
+            path = canonical_path(quote_from_bytes(parts.path.encode(), safe=_PLAIN + "%").encode() or b"/")
+        except (UnicodeError, MalformedHost):
+            raise ConfigError(where, f"{text!r} has no valid host") from None
+        except AmbiguousPath:
+            raise ConfigError(where, f"the path of {text!r} can be read in several ways; write a plain one") from None
+        path = path if path.endswith(b"/") else path + b"/"
+        return cls(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], path, wildcard)
+
+    @property
+    def authority(self) -> str:
+        """Host, and port unless it is the scheme's own; what stands in ``Host``."""
+        return self.host if self.port == _DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        """Scheme and authority; what stands in ``Origin``."""
+        return f"{self.scheme}://{self.authority}"
+
+    def __str__(self) -> str:
+        star = "*." if self.wildcard else ""
+        return f"{self.scheme}://{star}{self.authority}{self.path.decode('ascii')}"
+
+    def matches(self, host: str) -> bool:
+        """Whether canonical *host* is this one or, for a wildcard, lies below it by at least one label."""
+        return host.endswith("." + self.host) if self.wildcard else host == self.host
+
+    def labels_of(self, host: str) -> str:
+        """What the wildcard stands for in *host*, which :meth:`matches`."""
+        return host[: -len(self.host) - 1]
+
+    def with_labels(self, labels: str) -> Self:
+        """This wildcard with *labels* in the star's place; itself when it is none."""
+        if not self.wildcard:
+            return self
+        return type(self)(self.scheme, f"{labels}.{self.host}", self.port, self.path)
+
+
+class ExternalURL(_Address):
+    """Where clients find an application."""
+
+    __slots__ = ()
+    what = "external_url"
+
+
+class InternalURL(_Address):
+    """Where its origin is."""
+
+    __slots__ = ()
+    what = "internal_url"

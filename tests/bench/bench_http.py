@@ -1,0 +1,65 @@
+"""What one message costs in microseconds; ``python -m tests.bench.bench_http``."""
+
+from __future__ import annotations
+
+import timeit
+from collections.abc import Callable
+
+from appproxy.http.serving import ServerConversation
+
+REQUEST = (
+    b"GET /leave/requests?year=2024&team=blue HTTP/1.1\r\nHost: hr.example.com\r\n"
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n"
+    b"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
+    b"Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n"
+    b"Referer: https://hr.example.com/leave/\r\nConnection: keep-alive\r\nCookie: session=" + b"c" * 242 + b"\r\n"
+    b"Upgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\n\r\n"
+)
+BODY = b"x" * 1024
+ANSWER_FIELDS = [
+    (b"Server", b"nginx"),
+    (b"Date", b"Sat, 23 Nov 2024 10:00:00 GMT"),
+    (b"Content-Type", b"text/html; charset=utf-8"),
+    (b"Cache-Control", b"private, max-age=0"),
+    (b"Strict-Transport-Security", b"max-age=31536000"),
+]
+
+
+def microseconds(work: Callable[[], object], number: int = 20_000) -> float:
+    """The best of five rounds."""
+    return min(timeit.repeat(work, number=number, repeat=5)) / number * 1e6
+
+
+def served(answer: Callable[[ServerConversation], object]) -> Callable[[], None]:
+    """One request and its answer on a kept-alive connection."""
+    conversation = ServerConversation()
+
+    def once() -> None:
+        conversation.receive(REQUEST)
+        answer(conversation)
+        conversation.next_request()
+
+    return once
+
+
+def main() -> None:
+    """Print the table."""
+
+    def parts(conversation: ServerConversation) -> None:
+        conversation.begin(200, b"OK", ANSWER_FIELDS, len(BODY))
+        conversation.body(BODY)
+        conversation.end()
+
+    def parse() -> None:
+        ServerConversation().receive(REQUEST)
+
+    empty = microseconds(ServerConversation)
+    parsing = microseconds(parse) - empty
+    print(f"serving: parse a browser's GET    {parsing:6.2f}")
+    whole = microseconds(served(lambda conversation: conversation.whole(200, b"OK", ANSWER_FIELDS, BODY)))
+    print(f"serving: whole answer, next       {whole - parsing:6.2f}")
+    print(f"serving: begin, body, end, next   {microseconds(served(parts)) - parsing:6.2f}")
+
+
+if __name__ == "__main__":
+    main()
