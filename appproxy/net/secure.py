@@ -1,0 +1,297 @@
+"""TLS on a connected socket, by the standard library, as the same kind of transport.
+
+OpenSSL works on the descriptor itself: no memory BIO, so an idle connection costs half the memory and bulk data is
+copied once less.  What that asks for:
+
+- A record is read whole (``READ_SIZE`` is larger than any) and OpenSSL reads nothing ahead, so whatever is unread is
+  in the kernel, and the reactor tells of it.
+- A record that the kernel did not take has to be offered again, unchanged and not shorter.  Data is therefore sent a
+  record at a time, and what was not sent stays first in the queue; it may grow, never shrink.
+- Neither side may renegotiate (our contexts forbid it), hence a write never waits for input.  A read may have to wait
+  for room: a TLS 1.3 key update is answered.
+- An end of file without ``close_notify`` is a connection *lost*, not *done*: somebody may have cut it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
+
+from appproxy.net.failures import TlsFailed
+from appproxy.net.transport import BULK_READ_SIZE, READ_SIZE, WOULD_BLOCK, Address, Owner, SocketTransport, State
+
+#: Seconds that a peer has for the handshake; D05: idle connections do not live longer.
+HANDSHAKE_SECONDS = 10.0
+#: The most that one TLS record carries.
+RECORD_SIZE = 16 * 1024
+#: A record with less than this is probably the last one for now: asking for another would cost more than it brings.
+SMALL_RECORD = 4 * 1024
+
+
+class SecureSocket(ssl.SSLSocket):
+    """A TLS socket that remembers the server name asked for; set by the contexts of :mod:`appproxy.net.tls`."""
+
+    sni: str = ""
+
+
+#: What OpenSSL says about a certificate (``X509_V_ERR_*``), for operators.
+_VERIFY_TEXTS = {
+    9: "the certificate is not valid yet (is a clock wrong?)",
+    10: "the certificate has expired",
+    18: "the certificate is self-signed and not trusted",
+    19: "the certificate comes from an authority that is not trusted",
+    20: "the certificate comes from an authority that is not trusted",
+    21: "the certificate comes from an authority that is not trusted",
+    23: "the certificate has been revoked",
+    26: "the certificate is not meant for this purpose",
+}
+
+#: Alerts and other failures of OpenSSL by its reason, for operators.
+_REASON_TEXTS = {
+    "WRONG_VERSION_NUMBER": "the other side does not speak TLS on this port",
+    "HTTP_REQUEST": "the other side speaks plain HTTP on this port",
+    "UNSUPPORTED_PROTOCOL": "the other side only offers outdated versions of TLS",
+    "NO_SHARED_CIPHER": "there is no cipher that both sides accept",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the other side refused our version of TLS",
+    "TLSV1_ALERT_UNKNOWN_CA": "the other side does not trust the authority of our certificate",
+    "TLSV1_ALERT_DECRYPT_ERROR": "the other side could not verify our certificate's key",
+    "TLSV1_UNRECOGNIZED_NAME": "the other side does not know the name we asked for",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the other side demands a client certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the other side refused our certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the other side says that our certificate has expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "the other side says that our certificate was revoked",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the other side refused our certificate",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the other side found no common ground (handshake failure)",
+}
+
+
+def explain(error: Exception) -> str:
+    """Say in one phrase why TLS failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _VERIFY_TEXTS.get(error.verify_code, f"the certificate was refused: {error.verify_message}")
+    if isinstance(error, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError):
+        return "the other side broke off the handshake"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return _REASON_TEXTS.get(error.reason, error.reason.replace("_", " ").lower())
+    return str(error)
+
+
+def close_notify(secured: ssl.SSLSocket) -> bytes:
+    """Make the record that ends our half of *secured*, without touching the other half.
+
+    ``SSLSocket.unwrap`` sends it and then, in the same call, reads for the peer's; application data that it meets is
+    fatal and lost.  So for the length of that call another socket, with nothing to read, takes the place of the real
+    one under its descriptor.  The caller sends the record with the plain ``socket.send``.  Everything written before
+    must have been sent.
+
+    :raises OSError: out of descriptors.
+    """
+    descriptor = secured.fileno()
+    stand_in, far_end = socket.socketpair()
+    with stand_in, far_end:
+        stand_in.setblocking(False)
+        far_end.setblocking(False)
+        saved = os.dup(descriptor)
+        try:
+            os.dup2(stand_in.fileno(), descriptor, inheritable=False)
+            try:
+                secured.unwrap()
+            except ssl.SSLWantReadError:
+                pass
+            finally:
+                os.dup2(saved, descriptor, inheritable=False)
+        finally:
+            os.close(saved)
+        return far_end.recv(1024)
+
+
+class SecureTransport(SocketTransport):
+    """One TLS connection; the protocol is made when the handshake is finished."""
+
+    __slots__ = ("_certificate", "_check", "_farewell", "_handshake_seconds", "_read_waits", "alpn", "sni")
+
+    secure = True
+
+    def __init__(
+        self,
+        reactor: Any,
+        connected: socket.socket,
+        owner: Owner,
+        peer: Address,
+        context: ssl.SSLContext,
+        *,
+        server_name: str | None = None,
+        check: Callable[[bytes | None], None] | None = None,
+        handshake_seconds: float = HANDSHAKE_SECONDS,
+    ) -> None:
+        """Put TLS on *connected*: as the client of *server_name* if that is given (it may be empty), else as server.
+
+        :param check: called with the peer's certificate (DER) after the handshake; raises `TlsFailed` to refuse it.
+        :raises OSError: the peer has gone already.
+        """
+        client = server_name is not None
+        secured = context.wrap_socket(
+            connected,
+            server_side=not client,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+            server_hostname=server_name or None,
+        )
+        try:
+            super().__init__(reactor, secured, owner, peer)
+        except BaseException:
+            secured.close()
+            raise
+        self._send = self._encrypt
+        self._check = check
+        self._handshake_seconds = handshake_seconds
+        self._certificate: bytes | None = None
+        self._farewell: bytes | None = None
+        self._read_waits = False
+        self.sni = server_name or ""
+        self.alpn = ""
+
+    # The handshake
+
+    def start(self) -> None:
+        """Begin the handshake."""
+        self._set_timer(self._handshake_seconds, self._handshake_late)
+        self._shake_hands()
+
+    def _shake_hands(self) -> None:
+        try:
+            self._socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self._reactor.removeWriter(self)
+            self._reactor.addReader(self)
+        except ssl.SSLWantWriteError:
+            self._reactor.removeReader(self)
+            self._reactor.addWriter(self)
+        except (OSError, ValueError) as error:
+            self._end(Failure(TlsFailed(explain(error))))
+        else:
+            self._handshake_done()
+
+    def _handshake_done(self) -> None:
+        self._cancel_timer()
+        self._reactor.removeWriter(self)
+        secured = self._socket
+        self.sni = self.sni or getattr(secured, "sni", "")
+        self.alpn = secured.selected_alpn_protocol() or ""
+        self._certificate = secured.getpeercert(binary_form=True)
+        if self._check is not None:
+            try:
+                self._check(self._certificate)
+            except TlsFailed:
+                self._end(Failure())
+                return
+        self._open()
+
+    def _handshake_late(self) -> None:
+        self._end(Failure(TlsFailed(f"the handshake took longer than {self._handshake_seconds:g} s")))
+
+    # Reading
+
+    def doRead(self) -> None:
+        """Read the records that are there, up to ``BULK_READ_SIZE``, and deliver them as one."""
+        if self._state is not State.OPEN or self._paused:
+            if self._state is State.STARTING:
+                self._shake_hands()
+            else:
+                self._discard()
+            return
+        pieces: list[bytes] = []
+        size = 0
+        ended: Failure | None = None
+        try:
+            while size < BULK_READ_SIZE:
+                data = self._recv(READ_SIZE)
+                if not data:
+                    ended = Failure(ConnectionDone())
+                    break
+                pieces.append(data)
+                if len(data) < SMALL_RECORD and not self._socket.pending():
+                    break
+                size += len(data)
+        except ssl.SSLWantWriteError:
+            self._read_waits = True
+            self._reactor.removeReader(self)
+            self._reactor.addWriter(self)
+        except WOULD_BLOCK:
+            pass
+        except OSError as error:
+            ended = self._reason_for(error)
+        if pieces:
+            self._deliver(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if ended is not None and self._state is State.OPEN:
+            if ended.check(ConnectionDone):
+                self._input_ended()
+            else:
+                self._end(self._broken or ended)
+
+    def _reason_for(self, error: OSError) -> Failure:
+        if isinstance(error, ssl.SSLEOFError):
+            return Failure(ConnectionLost("the connection was cut: no close_notify"))
+        if isinstance(error, ssl.SSLError):
+            return Failure(TlsFailed(explain(error)))
+        return Failure(ConnectionLost(str(error)))
+
+    # Writing
+
+    def _encrypt(self, data: bytes | memoryview) -> int:
+        """Send *data* record by record; return how much went, 0 if the kernel has no room."""
+        if len(data) <= RECORD_SIZE:
+            return int(self._socket.send(data))
+        view = memoryview(data)
+        sent = 0
+        try:
+            while sent < len(view):
+                sent += self._socket.send(view[sent : sent + RECORD_SIZE])
+        except ssl.SSLWantWriteError:
+            pass
+        return sent
+
+    def doWrite(self) -> None:
+        """Send what waits, or go on with what waited for room: the handshake, a read."""
+        if self._state is State.STARTING:
+            self._shake_hands()
+            return
+        if self._read_waits:
+            self._read_waits = False
+            if self._state is State.OPEN and not self._paused:
+                self._reactor.addReader(self)
+        super().doWrite()
+
+    # Ending
+
+    def _end_output(self) -> bool:
+        if self._farewell is None:
+            self._farewell = close_notify(self._socket)
+        try:
+            self._farewell = self._farewell[socket.socket.send(self._socket, self._farewell) :]
+        except WOULD_BLOCK:
+            return False
+        return not self._farewell
+
+    def _say_goodbye(self) -> bool:
+        if self._farewell is None:
+            try:
+                self._socket.unwrap()
+            except ssl.SSLWantWriteError:
+                return False
+            except (ssl.SSLError, ValueError):
+                pass  # it is sent; the peer's is not here yet, or still behind data that nobody wants
+            self._farewell = b""
+        elif self._farewell and not self._end_output():
+            return False
+        return super()._say_goodbye()
+
+    def getPeerCertificateDER(self) -> bytes | None:
+        """Return the certificate that the peer proved to own; None without one."""
+        return self._certificate
