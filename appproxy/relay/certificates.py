@@ -1,0 +1,162 @@
+"""Which certificate a listener of the relay shows: those of the administrator's folder, else of the relay's own CA.
+
+Development certificates are made on demand, for the relay's own host and for hosts that something is published at; a
+name that a stranger invents gets the default certificate and costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.logger import Logger
+
+from appproxy.errors import ConfigError
+from appproxy.net.certificates import Certificates
+from appproxy.net.tls import server_context
+from appproxy.relay.authority import DAY, SERVER_DAYS, Authority, Issued, make_authority, private_pem
+from appproxy.store import secrets
+from appproxy.store.interface import Store
+
+#: The secret that holds the authority's key and certificate.
+AUTHORITY_SECRET = "connector-authority"  # noqa: S105
+#: The authority's certificate, for browsers and connectors on a developer's machine.
+AUTHORITY_FILE = "development-ca.pem"
+#: A development certificate is replaced when less than this is left of it.
+SERVER_RENEW_DAYS = SERVER_DAYS // 3
+#: A wildcard application has any number of hosts; of those beyond, the first are made anew.
+MAX_MADE = 1000
+
+
+async def open_authority(store: Store, now: int) -> Authority:
+    """The relays' common authority; the first relay to ask makes it.
+
+    :raises ConfigError: what the store holds is not one.
+    """
+    pem = await store.write(secrets.get_or_create, AUTHORITY_SECRET, lambda: make_authority(now))
+    try:
+        return Authority.load(pem)
+    except (ValueError, TypeError):
+        raise ConfigError("store", f"the secret {AUTHORITY_SECRET} is damaged; restore a backup") from None
+
+
+def publish_authority(authority: Authority, state_dir: Path) -> Path:
+    """Write the authority's certificate, without its key, where people and programs on this machine find it.
+
+    :raises ConfigError: the folder cannot be written.
+    """
+    path = state_dir / AUTHORITY_FILE
+    try:
+        if not path.exists() or path.read_bytes() != authority.pem:
+            new = path.with_suffix(".new")
+            new.write_bytes(authority.pem)
+            new.chmod(0o644)
+            new.replace(path)
+    except OSError as error:
+        problem = f"cannot be written: {(error.strerror or str(error)).lower()}; check the owner of relay.state_dir"
+        raise ConfigError(str(path), problem) from None
+    return path
+
+
+class _Made(NamedTuple):
+    """A development certificate in use."""
+
+    context: ssl.SSLContext
+    not_after: int
+
+
+class ServerCertificates:
+    """What one listener shows, chosen by the name that the client asks for.
+
+    :param host: the listener's own host; its certificate is shown to clients that name none, or an unknown one.
+    :param publishes: whether something is published at a host.
+    :param directory: the administrator's certificates; they go first.
+    :param client_ca_pem: ask for certificates of these authorities, see :func:`appproxy.net.tls.server_context`.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        authority: Authority,
+        host: str,
+        *,
+        now: Callable[[], int],
+        publishes: Callable[[str], bool] = lambda host: False,
+        directory: Certificates | None = None,
+        client_ca_pem: str = "",
+    ) -> None:
+        self.host = host
+        self.directory = directory
+        self._authority = authority
+        self._now = now
+        self._publishes = publishes
+        self._client_ca_pem = client_ca_pem
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._made: dict[str, _Made] = {}
+        self._announced: set[str] = set()
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The context for a new connection; it switches to the certificate of the name that the client sends."""
+        context = self._development(self.host)
+        context.sni_callback = self._choose
+        return context
+
+    def find(self, name: str | None) -> ssl.SSLContext:
+        """The context that shows the certificate for *name*, or the default for an unknown name or none."""
+        if name and (known := self._in_directory(name)) is not None:
+            return known
+        if self.directory is not None and (not name or (name != self.host and not self._publishes(name))):
+            return self._in_directory(self.host) or self.directory.loaded[0].context
+        name = name if name and self._publishes(name) else self.host
+        if name not in self._announced:
+            self._announced.add(name)
+            self.log.warn(
+                "DEVELOPMENT CERTIFICATE for {host}: browsers will warn until they trust {file} in relay.state_dir; "
+                "set tls.certificates for real ones",
+                event="tls.development-certificate",
+                host=name,
+                file=AUTHORITY_FILE,
+            )
+        return self._development(name)
+
+    def _choose(self, connection: Any, name: str | None, _context: ssl.SSLContext) -> None:
+        """OpenSSL: the client has said which name it wants."""
+        name = (name or "").lower().removesuffix(".")
+        connection.sni = name
+        connection.context = self.find(name)
+
+    def _in_directory(self, name: str) -> ssl.SSLContext | None:
+        if self.directory is None:
+            return None
+        loaded = self.directory.loaded
+        for wanted in (name, f"*.{name.partition('.')[2]}"):
+            if matching := [certificate for certificate in loaded if wanted in certificate.names]:
+                return max(matching, key=lambda certificate: certificate.not_after).context
+        return None
+
+    def _development(self, name: str) -> ssl.SSLContext:
+        now = self._now()
+        made = self._made.get(name)
+        if made is None or made.not_after - now < SERVER_RENEW_DAYS * DAY:
+            if len(self._made) >= MAX_MADE:
+                del self._made[next(iter(self._made))]
+            issued = self._authority.certify_server(self._key.public_key(), [name], now)
+            made = self._made[name] = _Made(self._load(issued), issued.not_after)
+        return made.context
+
+    def _load(self, issued: Issued) -> ssl.SSLContext:
+        """OpenSSL reads keys from files only: one that nobody else can open, gone at once."""
+        descriptor, path = tempfile.mkstemp(prefix="appproxy-", suffix=".pem")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(private_pem(self._key) + issued.pem)
+            return server_context(Path(path), client_ca_pem=self._client_ca_pem)
+        finally:
+            os.unlink(path)
