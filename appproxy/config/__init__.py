@@ -4,19 +4,24 @@ Past this room nobody asks whether a port is a number or a file is there.  Every
 :class:`~appproxy.errors.ConfigError`: the file and key (or the environment variable), what is wrong, and the remedy.
 """
 
+from appproxy.config.apply import ApplyFile, read_apply
 from appproxy.config.connector import ConnectorConfig, read_connector
 from appproxy.config.listening import ListenAddress
+from appproxy.config.publishing import check_publishing
 from appproxy.config.reading import Logging
 from appproxy.config.relay import ProviderConfig, RelayConfig, read_relay
 from appproxy.config.secrets import check_private, read_secret
 
 __all__ = [
+    "ApplyFile",
     "ConnectorConfig",
     "ListenAddress",
     "Logging",
     "ProviderConfig",
     "RelayConfig",
     "check_private",
+    "check_publishing",
+    "read_apply",
     "read_connector",
     "read_relay",
     "read_secret",

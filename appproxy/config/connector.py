@@ -10,10 +10,12 @@ import msgspec
 
 from appproxy.applications import Value
 from appproxy.config.converting import Place, convert
-from appproxy.config.listening import ListenAddress, WebOrigin, split_url
-from appproxy.config.places import NODE_NAME, state_folder
+from appproxy.config.listening import ListenAddress
+from appproxy.config.places import NODE_NAME, UNSET, state_folder
 from appproxy.config.reading import Logging, overlay, read_toml
 from appproxy.config.secrets import read_secret
+from appproxy.config.urls import read_origin
+from appproxy.errors import ConfigError
 
 #: Keys of later releases, and the values of them that ask for nothing.
 LATER: dict[str, tuple[object, ...]] = {
@@ -34,7 +36,7 @@ class Connector(Value, frozen=True):
 
     relays: tuple[str, ...]
     name: str = ""
-    state_dir: Path = Path()
+    state_dir: Path = UNSET
     enrolment_token: str = ""
     #: Not read here: it may be gone once the connector is enrolled.
     enrolment_token_file: Path | None = None
@@ -94,7 +96,7 @@ def read_connector(path: str | Path, environ: Mapping[str, str]) -> ConnectorCon
     _check_file(config.origin.ca_file, "origin.ca_file", place)
     _check_file(config.connector.relay_ca_file, "connector.relay_ca_file", place)
     connector = _check_connector(config.connector, place)
-    if connector.state_dir == Path():
+    if connector.state_dir is UNSET:
         connector = msgspec.structs.replace(connector, state_dir=state_folder(environ, "appproxy-connector"))
     return msgspec.structs.replace(config, connector=connector)
 
@@ -105,41 +107,25 @@ def _check_connector(connector: Connector, place: Place) -> Connector:
         raise place.error("connector.name", f"{name!r} is not a name; use letters, digits, dots and hyphens")
     if not connector.relays:
         raise place.error("connector.relays", 'is empty; write for instance ["https://connect.proxy.example.com:8443"]')
-    relays = tuple(
-        _relay(text, f"connector.relays[{position}]", place) for position, text in enumerate(connector.relays)
-    )
+    relays = tuple(_relay(text, place.of(f"connector.relays[{each}]")) for each, text in enumerate(connector.relays))
     if not 1 <= connector.channels <= MAX_CHANNELS:
         raise place.error("connector.channels", f"{connector.channels} is not between 1 and {MAX_CHANNELS}")
     if connector.enrolment_token and connector.enrolment_token_file is not None:
         raise place.error("connector.enrolment_token", "is given twice; keep enrolment_token_file only")
     allow = connector.allow
     if allow is not None:
-        allow = tuple(_allowed(text, f"connector.allow[{position}]", place) for position, text in enumerate(allow))
+        urls = (
+            read_origin(text, place.of(f"connector.allow[{each}]"), wildcard=True) for each, text in enumerate(allow)
+        )
+        allow = tuple(str(url).removesuffix("/") for url in urls)
     return msgspec.structs.replace(connector, name=name, relays=relays, allow=allow)
 
 
-def _relay(text: str, key: str, place: Place) -> str:
-    try:
-        origin = WebOrigin.parse(text)
-    except ValueError as error:
-        raise place.error(key, str(error)) from None
-    if origin.scheme != "https":
-        raise place.error(key, "must be https; the channel to a relay is always TLS")
-    return str(origin)
-
-
-def _allowed(text: str, key: str, place: Place) -> str:
-    """One allowed origin in canonical form, ``https://*.corp.local`` included."""
-    scheme, separator, rest = text.partition("://")
-    wildcard = "*." if separator and rest.startswith("*.") else ""
-    try:
-        if wildcard and ":" in split_url(f"{scheme}://{rest[2:]}")[1]:
-            raise ValueError(f"{text!r} is not an origin")
-        origin = WebOrigin.parse(f"{scheme}{separator}{rest.removeprefix(wildcard)}")
-    except ValueError as error:
-        problem = str(error) if not wildcard else f'{text!r} is not an origin; write "https://*.corp.local"'
-        raise place.error(key, problem) from None
-    return str(origin).replace("://", f"://{wildcard}", 1)
+def _relay(text: str, where: str) -> str:
+    url = read_origin(text, where)
+    if url.scheme != "https":
+        raise ConfigError(where, "must be https; the channel to a relay is always TLS")
+    return url.origin
 
 
 def _check_file(path: Path | None, key: str, place: Place) -> None:

@@ -41,7 +41,7 @@ class Place:
 
     def of(self, key: str) -> str:
         """Name the setting *key* for an error."""
-        return self.variables.get(key) or f"{self.document}: {key}"
+        return self.variables.get(key.partition("[")[0]) or f"{self.document}: {key}"
 
     def error(self, key: str, problem: str) -> ConfigError:
         """What to raise when *key* is wrong."""
@@ -94,7 +94,7 @@ class _Conversion:
         fields = {field.name: field for field in msgspec.structs.fields(kind)}
         for name, value in table.items():
             path = f"{key}.{name}" if key else name
-            if self.is_later(path, value):
+            if self.is_later(path, value) and name not in fields:
                 continue
             if name not in fields:
                 raise self.place.error(path, f"unknown key; {suggest(name, fields)}")
@@ -106,7 +106,7 @@ class _Conversion:
 
     def is_later(self, key: str, value: object) -> bool:
         """Whether *key* belongs to a later release and asks for nothing."""
-        harmless = self.later.get(re.sub(r"\[\w+\]", "", key))
+        harmless = self.later.get(re.sub(r"\[[^]]*\]", "", key))
         if harmless is None:
             return False
         if not any(value == each and type(value) is type(each) for each in harmless):

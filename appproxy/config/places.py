@@ -8,6 +8,8 @@ from pathlib import Path
 
 #: Node names, connector names and ids: safe in file names, URLs and logs.
 NODE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+#: A state folder that nobody chose.
+UNSET = Path()
 
 
 def state_folder(environ: Mapping[str, str], name: str) -> Path:

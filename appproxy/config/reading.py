@@ -69,8 +69,10 @@ def overlay(
     for variable, text in sorted(environ.items()):
         if variable in known:
             section, key, expected = known[variable]
-            document.setdefault(section, {})[key] = _value(text, expected, variable)
-            found[f"{section}.{key}"] = variable
+            table = document.setdefault(section, {})
+            if isinstance(table, dict):
+                table[key] = _value(text, expected, variable)
+                found[f"{section}.{key}"] = variable
         elif variable.startswith(f"{PREFIX}PROVIDER_") and f"{PREFIX}PROVIDER_" in sections:
             raise ConfigError(variable, "providers are set in the file only")
         elif variable.startswith(tuple(sections)):

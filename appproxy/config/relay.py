@@ -11,10 +11,12 @@ import msgspec
 
 from appproxy.applications import Value
 from appproxy.config.converting import Network, Place, convert
-from appproxy.config.listening import ListenAddress, WebOrigin, is_loopback, split_url
-from appproxy.config.places import NODE_NAME, state_folder
+from appproxy.config.listening import ListenAddress
+from appproxy.config.places import NODE_NAME, UNSET, state_folder
 from appproxy.config.reading import Logging, overlay, read_toml
 from appproxy.config.secrets import read_secret
+from appproxy.config.urls import is_loopback, read_origin, read_url
+from appproxy.http.addresses import ExternalURL
 from appproxy.units import Duration, Size
 
 #: What a relay without any configuration is called: everything on loopback, on ports that need no privilege.
@@ -39,7 +41,7 @@ class Relay(Value, frozen=True):
     """``[relay]``: who this relay is.  *public_url* is ``https://host[:port]`` without a path."""
 
     public_url: str = DEFAULT_PUBLIC_URL
-    state_dir: Path = Path()
+    state_dir: Path = UNSET
     node: str = ""
     workers: int = 1
 
@@ -143,7 +145,7 @@ def read_relay(path: str | Path | None, environ: Mapping[str, str]) -> RelayConf
     place = Place(shown, overlay(document, environ, RelayConfig, LATER))
     folder = Path(path).absolute().parent if path is not None else Path.cwd()
     config = convert(document, RelayConfig, place, LATER, folder)
-    relay = _check_relay(config.relay, document, environ, place)
+    relay = _check_relay(config.relay, environ, place)
     return msgspec.structs.replace(
         config,
         relay=relay,
@@ -155,16 +157,15 @@ def read_relay(path: str | Path | None, environ: Mapping[str, str]) -> RelayConf
     )
 
 
-def _check_relay(relay: Relay, document: dict[str, Any], environ: Mapping[str, str], place: Place) -> Relay:
-    public = _web_origin(relay.public_url, "relay.public_url", place)
+def _check_relay(relay: Relay, environ: Mapping[str, str], place: Place) -> Relay:
+    public = read_origin(relay.public_url, place.of("relay.public_url"))
     if public.scheme == "http" and not is_loopback(public.host):
         raise place.error("relay.public_url", "must be https; http is for development on this machine only")
     node = relay.node or socket.gethostname()
     if not NODE_NAME.fullmatch(node):
         raise place.error("relay.node", f"{node!r} is not a node name; use letters, digits, dots and hyphens")
-    given = "state_dir" in document.get("relay", {})
-    state = relay.state_dir if given else state_folder(environ, "appproxy")
-    return Relay(public_url=str(public), state_dir=state, node=node)
+    state = state_folder(environ, "appproxy") if relay.state_dir is UNSET else relay.state_dir
+    return Relay(public_url=public.origin, state_dir=state, node=node)
 
 
 def _check_listen(listen: Listen, relay: Relay, place: Place) -> Listen:
@@ -183,15 +184,15 @@ def _check_listen(listen: Listen, relay: Relay, place: Place) -> Listen:
         if local is not None and local.kind == "tcp" and not local.is_local:
             raise place.error(f"listen.{key}", f"{local} is open to the network; write tcp:127.0.0.1:{local.port}")
     if listen.connect_url:
-        connect = _web_origin(listen.connect_url, "listen.connect_url", place)
+        connect = read_origin(listen.connect_url, place.of("listen.connect_url"))
         if connect.scheme != "https":
             raise place.error("listen.connect_url", "must be https; connectors come by TLS only")
     else:
-        public = WebOrigin.parse(relay.public_url)
+        public = read_origin(relay.public_url, "relay.public_url")
         host = "localhost" if is_loopback(public.host) else public.host
-        connect = WebOrigin(scheme="https", host=host, port=listen.connectors.port or public.port)
+        connect = ExternalURL("https", host, listen.connectors.port or public.port, b"/")
     admin = listen.admin or ListenAddress(kind="unix", path=str(relay.state_dir / "admin.sock"))
-    return msgspec.structs.replace(listen, connect_url=str(connect), admin=admin)
+    return msgspec.structs.replace(listen, connect_url=connect.origin, admin=admin)
 
 
 def _check_store(store: StoreSettings, place: Place) -> StoreSettings:
@@ -235,13 +236,11 @@ def _check_provider(provider: ProviderConfig, key: str, place: Place) -> Provide
 
 
 def _check_provider_url(url: str, allow_http: bool, key: str, place: Place) -> None:
-    try:
-        parts, host, _ = split_url(url)
-    except ValueError as error:
-        raise place.error(key, str(error)) from None
-    if parts.query and key.endswith("issuer"):
+    address, mark, _ = url.partition("?")
+    if mark and key.endswith("issuer"):
         raise place.error(key, f"{url!r} has a query; an issuer has none")
-    if parts.scheme == "http" and not (allow_http and is_loopback(host)):
+    parsed = read_url(address, place.of(key))
+    if parsed.scheme == "http" and not (allow_http and is_loopback(parsed.host)):
         raise place.error(key, "must be https; http is for a provider on this machine, with allow_http = true")
 
 
@@ -261,10 +260,3 @@ def _check_limits(limits: Limits, place: Place) -> Limits:
     if limits.target > limits.head:
         raise place.error("limits.target", f"{limits.target} is more than limits.head, {limits.head}")
     return limits
-
-
-def _web_origin(text: str, key: str, place: Place) -> WebOrigin:
-    try:
-        return WebOrigin.parse(text)
-    except ValueError as error:
-        raise place.error(key, str(error)) from None
