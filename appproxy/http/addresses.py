@@ -113,7 +113,7 @@ def _canonical_segments(path: bytes, windows: bool) -> bytes:
             raise AmbiguousPath
     segments = [segment.partition(b";")[0] for segment in decoded.split(b"/")[1:]]
     if windows:
-        segments = [segment if segment in (b".", b"..") else segment.rstrip(b". ") for segment in segments]
+        segments = [_without_end(segment) for segment in segments]
     directory = segments[-1] in (b"", b".", b"..")
     if b"." in segments or b".." in segments:
         if b"%" in path or b";" in path or b"//" in path:
@@ -122,6 +122,16 @@ def _canonical_segments(path: bytes, windows: bool) -> bytes:
     kept = [segment for segment in segments if segment]
     canonical = b"/" + b"/".join(kept) + (b"/" if directory and kept else b"")
     return quote_from_bytes(canonical, safe=_PLAIN).encode("ascii")
+
+
+def _without_end(segment: bytes) -> bytes:
+    """*segment* as Windows opens it."""
+    if segment in (b"", b".", b".."):
+        return segment
+    opened = segment.rstrip(b". ")
+    if not opened:
+        raise AmbiguousPath
+    return opened
 
 
 def _without_dots(segments: list[bytes]) -> list[bytes]:
@@ -146,19 +156,20 @@ def swap_prefix(path: bytes, old: bytes, new: bytes) -> bytes:
 
     :raises AmbiguousPath: *path* is not below *old*, or not so that everybody would read it.
     """
-    if path.startswith(old):
-        return new + path[len(old) :]
     if path == old[:-1]:
         return new[:-1] or b"/"
-    # The same prefix, spelled with escapes that stand for themselves.
+    # As many segments as the prefix has; they may be spelled with escapes that stand for themselves.
     depth = old.count(b"/")
-    parts = path.split(b"/", depth)
-    if len(parts) <= depth:
+    start = b"/".join(path.split(b"/", depth)[:depth]) + b"/"
+    if start != old and (b";" in start or b"//" in start or canonical_path(start) != old):
         raise AmbiguousPath
-    spelled = b"/".join(parts[:depth]) + b"/"
-    if spelled.count(b"/") != depth or b"//" in spelled or b";" in spelled or canonical_path(spelled) != old:
-        raise AmbiguousPath
-    return new + parts[depth]
+    swapped = new + path[len(start) :]
+    if _REMARKABLE.search(path):
+        # A dot segment must not climb over the prefix and come back: what was below one is below the other.
+        canonical = canonical_path(path)
+        if not is_under(canonical, old) or canonical_path(swapped) != new + canonical[len(old) :]:
+            raise AmbiguousPath
+    return swapped
 
 
 @dataclass(frozen=True, slots=True)

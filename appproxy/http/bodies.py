@@ -22,8 +22,8 @@ FORBIDDEN_TRAILERS = frozenset(
     b"content-location content-range content-security-policy content-type cookie date expect expires forwarded from "
     b"host if if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive location max-forwards "
     b"origin pragma proxy-authenticate proxy-authorization proxy-connection range referer refresh remote-user "
-    b"retry-after set-cookie strict-transport-security te trailer transfer-encoding upgrade vary via warning www-authenticate "
-    b"x-original-url x-rewrite-url".split()
+    b"retry-after set-cookie strict-transport-security te trailer transfer-encoding upgrade vary via warning "
+    b"www-authenticate x-original-url x-rewrite-url".split()
 )
 _FORBIDDEN_PREFIXES = (b"x-forwarded-", b"access-control-", b"sec-")
 #: One translation folds case and the spellings that CGI-like servers confuse.

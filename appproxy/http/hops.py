@@ -24,6 +24,7 @@ FORWARDING = frozenset(
     b"x-envoy-original-path x-host x-http-host-override x-original-forwarded-for x-original-host x-original-uri "
     b"x-original-url x-proxyuser-ip x-real-ip x-rewrite-url x-script-name x-url-scheme x-wap-profile-url".split()
 )
+_REQUEST_DROP = HOP_BY_HOP | FORWARDING
 _FORWARDED_PREFIX = b"x-forwarded"
 #: A ``Connection`` option cannot name these: a request without them would be another request (or none).
 _NEVER_NOMINATED = frozenset({b"host", b"close", b"keep-alive", b"upgrade", b"te"})
@@ -42,7 +43,7 @@ def clean_request(head: RequestHead, forwarding: frozenset[bytes] = FORWARDING) 
     """
     fields, known = head.fields, head.known
     names = [field[0].translate(FOLD) for field in fields]
-    drop = HOP_BY_HOP | forwarding
+    drop = _REQUEST_DROP if forwarding is FORWARDING else HOP_BY_HOP | forwarding
     if b"connection" in known:
         nominated = [option for option in tokens(known[b"connection"]) if option not in _NEVER_NOMINATED]
         if nominated:
@@ -65,10 +66,12 @@ def _as_written(values: Iterable[bytes], offered: Sequence[bytes]) -> bytes:
     return b", ".join([protocol for protocol in written if protocol.lower() in offered])
 
 
-def clean_response(fields: Sequence[Field], upgrade: bool = False) -> list[Field]:
-    """*fields* without what belongs to the origin's connection; ``Upgrade`` stays with *upgrade*, for a 101."""
+def clean_response(fields: Sequence[Field], upgrade: bool = False, drop: frozenset[bytes] = HOP_BY_HOP) -> list[Field]:
+    """*fields* without what belongs to the origin's connection; ``Upgrade`` stays with *upgrade*, for a 101.
+
+    :param drop: folded names; :data:`HOP_BY_HOP`, perhaps with more.
+    """
     names = [field[0].translate(FOLD) for field in fields]
-    drop = HOP_BY_HOP
     if b"connection" in names:
         options = tokens([field[1] for field, name in zip(fields, names, strict=True) if name == b"connection"])
         drop = drop.union([option.translate(FOLD) for option in options])

@@ -135,6 +135,13 @@ def is_value(value: bytes) -> bool:
     return not value.translate(None, _TEXT) and value.strip(b" \t") == value
 
 
+def are_fields(fields: Sequence[Field]) -> bool:
+    """Whether all of *fields* may stand in a head."""
+    names = [field[0] for field in fields]
+    values = [field[1] for field in fields]
+    return not (b"" in names or b"".join(names).translate(None, _TCHAR) or b"".join(values).translate(None, _TEXT))
+
+
 def tokens(values: Iterable[bytes]) -> list[bytes]:
     """The members of a comma-separated list that may span several lines, lower-cased, without empty ones."""
     return [token for value in values for part in value.lower().split(b",") if (token := part.strip(b" \t"))]
