@@ -1,0 +1,42 @@
+"""The relay's own cookies: their names, and how they are set.  All are ``__Host-``: no sibling host can plant them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+#: The session of this host.
+SESSION = b"__Host-appproxy-session"
+#: Binds a sign-in to the browser that wanted it, on the application's host.
+BINDING = b"__Host-appproxy-binding"
+#: Counts sign-ins that follow each other too soon, on the application's host.
+ROUNDS = b"__Host-appproxy-rounds"
+#: One sign-in under way, on the relay's host; an id follows.
+ATTEMPT = b"__Host-appproxy-signin-"
+
+SameSite = Literal["lax", "strict", "none"]
+
+
+def set_cookie(
+    name: bytes,
+    value: bytes,
+    *,
+    max_age: int | None = None,
+    same_site: SameSite = "lax",
+    partitioned: bool = False,
+    http_only: bool = True,
+) -> tuple[bytes, bytes]:
+    """A Set-Cookie field; *max_age* seconds, or until the browser is closed."""
+    parts = [name + b"=" + value, b"Path=/", b"Secure"]
+    if http_only:
+        parts.append(b"HttpOnly")
+    parts.append(b"SameSite=" + same_site.capitalize().encode())
+    if partitioned:
+        parts.append(b"Partitioned")
+    if max_age is not None:
+        parts.append(b"Max-Age=%d" % max_age)
+    return b"Set-Cookie", b"; ".join(parts)
+
+
+def expire_cookie(name: bytes, *, same_site: SameSite = "lax", partitioned: bool = False) -> tuple[bytes, bytes]:
+    """A Set-Cookie field that takes the cookie away."""
+    return set_cookie(name, b"", max_age=0, same_site=same_site, partitioned=partitioned)

@@ -1,0 +1,71 @@
+"""How a sign-in fails, each with its public code and status."""
+
+from __future__ import annotations
+
+from appproxy.errors import AppproxyError, Phase
+
+
+class SignInFailed(AppproxyError):
+    """The sign-in could not be finished."""
+
+    code, status, phase = "sign-in-failed", 502, Phase.SIGN_IN
+
+
+class SignInUnknown(SignInFailed):
+    """The sign-in was not begun by this browser, was already used, or its cookie is gone."""
+
+    code, status = "sign-in-unknown", 400
+
+
+class SignInExpired(SignInFailed):
+    """The sign-in took longer than it may; it must be begun anew."""
+
+    code, status = "sign-in-expired", 400
+
+
+class SignInMalformed(SignInFailed):
+    """A sign-in address that the relay cannot have made, or that was changed on its way."""
+
+    code, status = "sign-in-malformed", 400
+
+
+class SignInLoops(SignInFailed):
+    """The browser comes back from sign-in again and again without its session; does it refuse the cookie?"""
+
+    code, status = "sign-in-loops", 403
+
+
+class SignInDeclined(SignInFailed):
+    """The provider refused to sign the person in."""
+
+    code, status = "sign-in-declined", 403
+
+
+class SignInUnavailable(SignInFailed):
+    """Sign-ins cannot be recorded at the moment because the store is away."""
+
+    code, status = "sign-in-unavailable", 503
+
+
+class ProviderUnreachable(SignInFailed):
+    """The provider does not answer, or not with what its protocol promises."""
+
+    code, status = "provider-unreachable", 502
+
+
+class ProviderMisconfigured(SignInFailed):
+    """The provider's metadata do not belong to the configured issuer, or name addresses that are not acceptable."""
+
+    code, status = "provider-misconfigured", 502
+
+
+class TokenRefused(SignInFailed):
+    """The provider's token or user information did not stand up to its checks."""
+
+    code, status = "token-refused", 502
+
+
+class IdentityRefused(SignInFailed):
+    """The provider vouches for somebody, but not by a name that may be used here."""
+
+    code, status = "identity-refused", 403

@@ -1,0 +1,346 @@
+"""The relay's own addresses under ``/.appproxy/``: sign in, come back, get a session, sign out.
+
+::
+
+    application's host                relay's host                       provider
+    GET /leave  (challenge)  ──302──► /.appproxy/sign-in ─────302──────► authorization endpoint
+    /.appproxy/ticket  ◄───302─────── /.appproxy/callback ◄───302───────
+    GET /leave  ◄─302─┘
+
+A browser that already has a session at the relay's host goes from sign-in to ticket at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from appproxy.applications import Application
+from appproxy.errors import AppproxyError, Phase, Side
+from appproxy.relay.exchange import Exchange
+from appproxy.relay.preauth.attempts import Attempt, Ticket, Wish, hash_binding
+from appproxy.relay.preauth.cookies import BINDING, SESSION, expire_cookie, set_cookie
+from appproxy.relay.preauth.failures import (
+    ProviderUnreachable,
+    SignInDeclined,
+    SignInExpired,
+    SignInFailed,
+    SignInLoops,
+    SignInMalformed,
+    SignInUnavailable,
+    SignInUnknown,
+)
+from appproxy.relay.preauth.oidc import MAX_LOOKED_AT, MAX_ROUNDS, OpenIDConnect, passing_site
+from appproxy.relay.preauth.provider import Provider, SignedIn, with_query
+from appproxy.relay.sessions import hash_handle
+from appproxy.relay.signout import SignOut
+from appproxy.store import once, sessions
+from appproxy.store.interface import Database, Store, StoreUnavailable
+from appproxy.store.records import SessionRecord
+
+Field = tuple[bytes, bytes]
+Journey = Callable[[Exchange], Coroutine[Deferred[Any], Any, None]]
+
+PREFIX = b"/.appproxy/"
+CALLBACK = "/.appproxy/callback"
+#: Errors at the provider's side, not the person's (RFC 6749 section 4.1.2.1).
+_PROVIDER_FAULTS = frozenset({"server_error", "temporarily_unavailable"})
+_MAX_PARAMETERS = 20
+#: What stays as it is when octets become a link.
+_LINK_SAFE = "/?:@!$&'()*+,;=%-._~[]"
+
+
+def parse_query(query: bytes | None) -> dict[str, str]:
+    """Read the parameters of one of our own addresses.
+
+    :raises SignInMalformed: too many of them, or one of them twice.
+    """
+    try:
+        pairs = parse_qsl(
+            (query or b"").decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS, errors="strict"
+        )
+    except ValueError:
+        raise SignInMalformed from None
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        raise SignInMalformed
+    return parameters
+
+
+class SignIn:
+    """Answers everything under ``/.appproxy/``.
+
+    :param idle_seconds: after which the relay's own session ends when nobody uses it.
+    :param absolute_seconds: after which it ends in any case.
+    """
+
+    log = Logger()
+
+    def __init__(self, oidc: OpenIDConnect, store: Store, *, idle_seconds: float, absolute_seconds: float) -> None:
+        self._oidc = oidc
+        self._store = store
+        self._idle_seconds = int(idle_seconds)
+        self._absolute_seconds = int(absolute_seconds)
+        self._redirect_uri = oidc.relay_origin + CALLBACK
+        sign_out = SignOut(oidc, store)
+        self._at_relay: dict[bytes, tuple[Sequence[bytes], Journey]] = {
+            b"sign-in": ((b"GET", b"HEAD"), self._begin),
+            b"callback": ((b"GET",), self._come_back),
+            b"sign-out": ((b"GET", b"HEAD", b"POST"), sign_out.serve),
+            b"signed-out": ((b"GET", b"HEAD"), sign_out.show_signed_out),
+        }
+        self._at_application: dict[bytes, tuple[Sequence[bytes], Journey]] = {
+            b"ticket": ((b"GET",), self._redeem_ticket),
+            b"sign-out": ((b"GET", b"HEAD", b"POST"), sign_out.serve),
+            b"signed-out": ((b"GET", b"HEAD"), sign_out.show_signed_out),
+        }
+
+    async def serve_reserved(self, exchange: Exchange, application: Application | None = None) -> None:
+        """Answer a request whose path begins with ``/.appproxy``.
+
+        :param application: the one at this host, if it is known; the sign-in itself names its own.
+        """
+        rendering = self._oidc.rendering
+        at_relay = exchange.host == self._oidc.relay_host
+        table = self._at_relay if at_relay else self._at_application
+        methods, journey = table.get(exchange.path.removeprefix(PREFIX), ((), None))
+        if journey is None:
+            return rendering.explain(exchange, 404, "not-found", Side.CLIENT, Phase.REQUEST)
+        if exchange.head.method not in methods:
+            allow = [(b"Allow", b", ".join(methods))]
+            return rendering.explain(exchange, 405, "method-not-allowed", Side.CLIENT, Phase.REQUEST, allow)
+        try:
+            await journey(exchange)
+        except StoreUnavailable:
+            rendering.fail(exchange, SignInUnavailable())
+        except AppproxyError as error:
+            self._failed(exchange, error)
+            rendering.fail(exchange, error, link="/", link_text="Start again")
+        return None
+
+    def _failed(self, exchange: Exchange, error: AppproxyError) -> None:
+        self.log.info(
+            "sign-in failed: {code} ({detail})",
+            event="signin.failed",
+            code=error.code,
+            detail=error.detail,
+            client=exchange.client,
+            request_id=exchange.request_id,
+        )
+
+    # At the relay's host
+
+    async def _begin(self, exchange: Exchange) -> None:
+        """``sign-in``: to the provider, or straight on for somebody that the relay knows."""
+        oidc = self._oidc
+        parameters = parse_query(exchange.query)
+        wish = oidc.attempts.open_wish(parameters["wish"]) if "wish" in parameters else None
+        if wish is not None:
+            application = oidc.known_application(wish.application)
+            if application is None:
+                raise SignInMalformed(f"no application {wish.application}")
+            provider = oidc.provider(oidc.provider_id(application))
+        else:
+            named = parameters.get("provider")
+            if named is not None and named not in oidc.providers:
+                raise SignInMalformed("no such provider")
+            provider = oidc.provider(named or next(iter(oidc.providers), ""))
+        root = await oidc.root(exchange, provider.id)
+        if root is not None:
+            return self._onward(exchange, root.handle_hash, wish, [])
+        if not exchange.navigation:
+            return oidc.rendering.explain(exchange, 401, "sign-in-required", Side.CLIENT, Phase.SIGN_IN)
+        attempt, state, fields = oidc.attempts.begin(provider.id, wish, exchange.reserved)
+        address = await provider.authorization_address(
+            redirect_uri=self._redirect_uri, state=state, nonce=attempt.nonce, challenge=attempt.challenge
+        )
+        oidc.rendering.redirect(exchange, address.encode(), fields)
+        return None
+
+    def _onward(self, exchange: Exchange, root: bytes, wish: Wish | None, fields: Sequence[Field]) -> None:
+        """From the relay's host to where the person wanted to go."""
+        address = "/"
+        if wish is not None:
+            origin = f"{wish.scheme}://{wish.authority}"
+            address = with_query(f"{origin}/.appproxy/ticket", ticket=self._oidc.attempts.seal_ticket(root, wish))
+        self._oidc.rendering.redirect(exchange, address.encode(), fields)
+
+    async def _come_back(self, exchange: Exchange) -> None:
+        """``callback``: the provider's answer, brought by the browser that was sent there."""
+        oidc = self._oidc
+        parameters = parse_query(exchange.query)
+        state = parameters.get("state", "")
+        attempt = oidc.attempts.find(state, exchange.reserved)
+        fields = [oidc.attempts.end(state)]
+        try:
+            first = await self._store.write(once.use, b"state:" + attempt.state_hash, attempt.until)
+            if not first:
+                raise SignInUnknown("used before")
+            provider = oidc.provider(attempt.provider)
+            code = await self._read_answer(provider, parameters)
+            signed_in = await provider.redeem(code, attempt.verifier, self._redirect_uri, attempt.nonce)
+            root, cookies = await self._root_for(exchange, provider, signed_in)
+        except (SignInFailed, StoreUnavailable) as error:
+            self._failed(exchange, error)
+            shown = error if isinstance(error, SignInFailed) else SignInUnavailable()
+            return oidc.rendering.fail(exchange, shown, fields, link=_address_of(attempt))
+        self.log.info(
+            "{user} signed in",
+            event="signin.done",
+            user=signed_in.identity.user,
+            provider=provider.id,
+            application=attempt.wish.application if attempt.wish else "",
+            client=exchange.client,
+            request_id=exchange.request_id,
+        )
+        self._onward(exchange, root, attempt.wish, [*fields, *cookies])
+        return None
+
+    async def _read_answer(self, provider: Provider, parameters: dict[str, str]) -> str:
+        """The code of an authorization answer that comes from *provider* (RFC 9207)."""
+        metadata = await provider.metadata()
+        issuer = parameters.get("iss")
+        if issuer is None and metadata.authorization_response_iss_parameter_supported:
+            raise SignInDeclined("the answer does not name its issuer")
+        if issuer is not None and issuer != provider.issuer:
+            raise SignInDeclined("the answer is another issuer's")
+        error = parameters.get("error")
+        if error in _PROVIDER_FAULTS:
+            raise ProviderUnreachable(f"the provider answered {error}")
+        if error is not None:
+            raise SignInDeclined(f"the provider answered {error[:64]!r}")
+        if not parameters.get("code"):
+            raise SignInDeclined("the answer has no code")
+        return parameters["code"]
+
+    async def _root_for(self, exchange: Exchange, provider: Provider, signed_in: SignedIn) -> tuple[bytes, list[Field]]:
+        """The relay's own session for somebody who has just signed in: its handle's hash and the cookies to set.
+
+        A session that this browser has already goes on if it is the same person's (two tabs came back), else it ends.
+        """
+        oidc, identity = self._oidc, signed_in.identity
+        old = await oidc.root(exchange, provider.id)
+        if old is not None and (old.identity.issuer, old.identity.subject) == (identity.issuer, identity.subject):
+            return old.handle_hash, []
+        handle, now = oidc.sessions.new_handle(), oidc.epoch()
+        record = SessionRecord(
+            handle_hash=hash_handle(handle),
+            host=oidc.relay_host,
+            provider=provider.id,
+            identity=identity,
+            created=now,
+            last_seen=now,
+            idle_seconds=self._idle_seconds,
+            until=now + self._absolute_seconds,
+            sealed=oidc.sealer.seal_bytes("id-token", signed_in.id_token),
+            provider_session=signed_in.provider_session,
+        )
+        await self._store.write(_replace, record, old.handle_hash if old else None, now)
+        if old is not None:
+            oidc.sessions.forget_family(old.handle_hash)
+        oidc.sessions.remember(handle, record)
+        return record.handle_hash, [set_cookie(oidc.root_cookie(provider.id), handle)]
+
+    # At an application's host
+
+    async def _redeem_ticket(self, exchange: Exchange) -> None:
+        """``ticket``: a session for this host, for the browser that asked for it, once."""
+        oidc = self._oidc
+        ticket = oidc.attempts.open_ticket(parse_query(exchange.query).get("ticket", ""))
+        wish = ticket.wish
+        application = oidc.known_application(wish.application)
+        if application is None or (wish.scheme, wish.authority) != (exchange.scheme, exchange.authority):
+            raise SignInMalformed("a ticket for elsewhere")
+        target = f"{exchange.scheme}://{exchange.authority}".encode() + wish.target
+        current = await oidc.identify(exchange, application)
+        if current is not None and current.parent == ticket.root:
+            return oidc.rendering.redirect(exchange, target)
+        binding = oidc.binding(exchange)
+        if binding is None:
+            raise SignInUnknown("a ticket without its binding cookie")
+        if hash_binding(binding) != wish.binding:
+            # Another tab of this browser began a sign-in meanwhile: begin again with the cookie that it has now.
+            if oidc.rounds(exchange).count >= MAX_ROUNDS:
+                raise SignInLoops
+            return oidc.rendering.redirect(exchange, target, [oidc.another_round(exchange, application)])
+        if ticket.until <= oidc.epoch():
+            raise SignInExpired
+        handle = oidc.sessions.new_handle()
+        olds = [hash_handle(value) for value in exchange.reserved.get(SESSION, ())[:MAX_LOOKED_AT]]
+        record = await self._store.write(_redeem, ticket, application, exchange.host, handle, olds, oidc.epoch())
+        for old in olds:
+            oidc.sessions.forget_family(old)
+        oidc.sessions.remember(handle, record)
+        self._enter(exchange, application, record, handle, target)
+        return None
+
+    def _enter(
+        self, exchange: Exchange, application: Application, record: SessionRecord, handle: bytes, target: bytes
+    ) -> None:
+        """Hand out the session's cookie and send the person where they wanted to go."""
+        oidc, cookies = self._oidc, application.cookies
+        site, partitioned = passing_site(application)
+        fields = [
+            set_cookie(
+                SESSION,
+                handle,
+                max_age=record.until - oidc.epoch() if cookies.persistent else None,
+                same_site=cookies.same_site,
+                partitioned=cookies.partitioned,
+                http_only=cookies.http_only,
+            ),
+            expire_cookie(BINDING, same_site=site, partitioned=partitioned),
+            oidc.another_round(exchange, application),
+        ]
+        if cookies.same_site == "strict":
+            # A strict cookie does not come with a redirect that began at another site, but with our page's refresh.
+            oidc.rendering.page(exchange, 200, "continue", fields, address=quote(target, safe=_LINK_SAFE))
+        else:
+            oidc.rendering.redirect(exchange, target, fields)
+
+
+def _replace(db: Database, record: SessionRecord, old: bytes | None, now: int) -> None:
+    if old is not None:
+        sessions.end(db, old, now)
+    sessions.create(db, record)
+
+
+def _redeem(
+    db: Database, ticket: Ticket, application: Application, host: str, handle: bytes, olds: Sequence[bytes], now: int
+) -> SessionRecord:
+    """Use up *ticket* and make the session, in one transaction."""
+    if not once.use(db, b"ticket:" + ticket.id, ticket.until):
+        raise SignInUnknown("a ticket used before")
+    root = sessions.find(db, ticket.root)
+    if root is None or not root.is_live(now):
+        raise SignInExpired("the relay's session has ended")
+    for old in olds:
+        known = sessions.find(db, old)
+        if known is not None and known.host == host:
+            sessions.end(db, old, now)
+    record = SessionRecord(
+        handle_hash=hash_handle(handle),
+        parent=ticket.root,
+        host=host,
+        application=application.id,
+        provider=root.provider,
+        identity=root.identity,
+        created=now,
+        last_seen=now,
+        idle_seconds=max(1, int(application.session.idle)),
+        until=min(root.until, now + max(1, int(application.session.absolute))),
+        provider_session=root.provider_session,
+    )
+    sessions.create(db, record)
+    sessions.touch(db, [(ticket.root, now)])
+    return record
+
+
+def _address_of(attempt: Attempt) -> str:
+    """Where to begin anew after a failure."""
+    wish = attempt.wish
+    return f"{wish.scheme}://{wish.authority}{quote(wish.target, safe=_LINK_SAFE)}" if wish else "/"

@@ -1,0 +1,136 @@
+"""A provider in memory: it answers a relying party's requests, honestly unless a test makes it lie."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any
+from urllib.parse import parse_qs, unquote_plus, urlsplit
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from jwt.algorithms import RSAAlgorithm
+
+from appproxy.relay.preauth.failures import ProviderUnreachable
+from appproxy.relay.preauth.fetching import FetchedAnswer
+
+ISSUER = "https://idp.example.test"
+_KEYS: dict[str, RSAPrivateKey] = {}
+
+
+def rsa_key(name: str) -> RSAPrivateKey:
+    """A key, made once for all tests: making one takes long."""
+    if name not in _KEYS:
+        _KEYS[name] = generate_private_key(65537, 2048)
+    return _KEYS[name]
+
+
+def public_jwk(name: str, **more: Any) -> dict[str, Any]:
+    """The published form of :func:`rsa_key`."""
+    return {**RSAAlgorithm.to_jwk(rsa_key(name).public_key(), as_dict=True), "kid": name, "use": "sig", **more}
+
+
+class FakeProvider:
+    """An OpenID provider.
+
+    Attributes may be changed at any time; *overrides* replaces whole answers by path, *lie* changes the claims of the
+    next ID tokens, *requests* are those received: method, address, headers, body.
+    """
+
+    def __init__(self, epoch: Callable[[], int], issuer: str = ISSUER) -> None:
+        self.epoch = epoch
+        self.issuer = issuer
+        self.keys = ["key-1"]
+        self.signs_with = "key-1"
+        self.claims: dict[str, Any] = {"sub": "u-1", "preferred_username": "alice@example.test", "groups": ["staff"]}
+        self.userinfo: dict[str, Any] = {"sub": "u-1", "email": "alice@example.test"}
+        self.lie: dict[str, Any] = {}
+        self.make_token: Callable[[dict[str, Any]], str] = self.sign
+        self.metadata: dict[str, Any] = {
+            "issuer": issuer,
+            "authorization_endpoint": issuer + "/authorize",
+            "token_endpoint": issuer + "/token",
+            "jwks_uri": issuer + "/jwks",
+            "userinfo_endpoint": issuer + "/userinfo",
+            "end_session_endpoint": issuer + "/logout",
+            "authorization_response_iss_parameter_supported": True,
+        }
+        self.overrides: dict[str, FetchedAnswer | Exception] = {}
+        self.requests: list[tuple[str, str, Mapping[str, str], bytes]] = []
+        self._codes: dict[str, dict[str, list[str]]] = {}
+
+    def count(self, path: str) -> int:
+        """How often that path was asked for."""
+        return sum(urlsplit(url).path == path for _, url, _, _ in self.requests)
+
+    def authorize(self, address: str) -> dict[str, str]:
+        """What somebody's sign-in at *address* brings back: the parameters of the redirect."""
+        asked = parse_qs(urlsplit(address).query)
+        code = f"code-{len(self._codes)}"
+        self._codes[code] = asked
+        return {"code": code, "state": asked["state"][0], "iss": self.issuer}
+
+    def sign(self, claims: dict[str, Any]) -> str:
+        """An honest signature."""
+        return jwt.encode(claims, rsa_key(self.signs_with), algorithm="RS256", headers={"kid": self.signs_with})
+
+    async def fetch(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit_bytes: int, timeout_seconds: float
+    ) -> FetchedAnswer:
+        """The relying party's way here."""
+        self.requests.append((method, url, headers, body))
+        path = urlsplit(url).path
+        answer = self.overrides.get(path)
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is None:
+            answer = self._answer(path, headers, parse_qs(body.decode()))
+        if len(answer.body) > limit_bytes:
+            raise ProviderUnreachable("the answer is too long")
+        return answer
+
+    def _answer(self, path: str, headers: Mapping[str, str], form: dict[str, list[str]]) -> FetchedAnswer:
+        if path == "/.well-known/openid-configuration":
+            return as_json(self.metadata)
+        if path == "/jwks":
+            return as_json({"keys": [public_jwk(name) for name in self.keys]})
+        if path == "/userinfo":
+            return as_json(self.userinfo)
+        if path == "/token":
+            return self._token(headers, form)
+        return FetchedAnswer(404, {}, b"")
+
+    def _token(self, headers: Mapping[str, str], form: dict[str, list[str]]) -> FetchedAnswer:
+        pair = b64decode(headers.get("Authorization", "Basic ").partition(" ")[2]).decode()
+        client_id, _, secret = (unquote_plus(part) for part in pair.partition(":"))
+        asked = self._codes.pop(form["code"][0], None)
+        verifier = urlsafe_b64encode(sha256(form["code_verifier"][0].encode()).digest()).rstrip(b"=").decode()
+        honest = (
+            asked is not None
+            and (client_id, secret) == ("relay", "s3cret/+")
+            and asked["code_challenge"] == [verifier]
+            and asked["redirect_uri"] == form["redirect_uri"]
+        )
+        if asked is None or not honest:
+            return as_json({"error": "invalid_grant"}, 400)
+        now = self.epoch()
+        claims = {
+            "iss": self.issuer,
+            "aud": "relay",
+            "iat": now,
+            "exp": now + 300,
+            "nonce": asked["nonce"][0],
+            "sid": "sid-1",
+            **self.claims,
+            **self.lie,
+        }
+        claims = {name: value for name, value in claims.items() if value is not None}
+        token = self.make_token(claims)
+        return as_json({"access_token": "at-1", "token_type": "Bearer", "id_token": token})
+
+
+def as_json(document: Any, status: int = 200) -> FetchedAnswer:
+    """A JSON answer."""
+    return FetchedAnswer(status, {"content-type": "application/json"}, json.dumps(document).encode())
