@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
-from autobahn.websocket.xormasker import create_xor_masker
+from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
 
 #: Where a channel is asked for, and the subprotocol both ends must name.
 PATH = "/.appproxy/channel"
@@ -173,13 +173,13 @@ class Carrier:
             self.cargo.carrier_closed(code or 1006, reason or "")
 
 
-class ServerCarrier(Carrier, WebSocketServerProtocol):
+class ServerCarrier(Carrier, WebSocketServerProtocol):  # type: ignore[misc]
     """The relay's end."""
 
     is_server = True
 
 
-class ClientCarrier(Carrier, WebSocketClientProtocol):
+class ClientCarrier(Carrier, WebSocketClientProtocol):  # type: ignore[misc]
     """The connector's end."""
 
     is_server = False

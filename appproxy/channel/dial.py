@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from autobahn.twisted.websocket import WebSocketClientFactory
 
 from appproxy.channel.carrier import COMMON_OPTIONS, PATH, SUBPROTOCOL, Cargo, ClientCarrier
@@ -20,6 +22,6 @@ class ChannelDialler(WebSocketClientFactory):
 
     def carrier(self) -> ClientCarrier:
         """The carrier of this connection, not yet connected."""
-        carrier: ClientCarrier = self.buildProtocol(None)
+        carrier = cast(ClientCarrier, self.buildProtocol(None))
         carrier.cargo = self._cargo
         return carrier

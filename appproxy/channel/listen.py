@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
@@ -24,14 +24,14 @@ class AdmittingCarrier(ServerCarrier):
 
     factory: ChannelListener
 
-    async def onConnect(self, request: ConnectionRequest) -> str:
+    async def onConnect(self, request: ConnectionRequest) -> str:  # type: ignore[override]
         """Autobahn: accept with our subprotocol, or deny with an HTTP status."""
         if request.path != PATH:
             raise ConnectionDeny(404, "no such path")
         if SUBPROTOCOL not in request.protocols:
             raise ConnectionDeny(400, f"the subprotocol {SUBPROTOCOL} is spoken here")
         try:
-            self.cargo = await self.factory.admit(self.transport.peer_certificate, request.peer)
+            self.cargo = await self.factory.admit(self.transport.getPeerCertificateDER(), request.peer)
         except Refused as refusal:
             raise ConnectionDeny(403, str(refusal)) from None
         return SUBPROTOCOL
@@ -40,7 +40,7 @@ class AdmittingCarrier(ServerCarrier):
 class ChannelListener(WebSocketServerFactory):
     """Makes one carrier for each connection; *admit* (a coroutine function) decides who comes in."""
 
-    protocol = AdmittingCarrier
+    protocol = AdmittingCarrier  # type: ignore[assignment]
 
     def __init__(self, admit: Admit) -> None:
         super().__init__(protocols=[SUBPROTOCOL], server="appproxy")
@@ -49,5 +49,4 @@ class ChannelListener(WebSocketServerFactory):
 
     def carrier(self) -> AdmittingCarrier:
         """One more carrier, not yet connected."""
-        carrier: AdmittingCarrier = self.buildProtocol(None)
-        return carrier
+        return cast(AdmittingCarrier, self.buildProtocol(None))

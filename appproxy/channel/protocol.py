@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from appproxy.channel.carrier import Carrier, CloseCode
 from appproxy.channel.stream import Opener, Receiver, Stream
-from appproxy.errors import ProtocolViolation
 from appproxy.wire import events
 from appproxy.wire.connection import Connection
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import RequestHead
+from appproxy.wire.misuse import ChannelViolation
 
 #: How often the channel looks whether it heard anything; silence is measured in these.
 TICK_SECONDS = 2.5
@@ -28,6 +28,16 @@ PING_TICKS = 4
 DEAD_TICKS = 6
 #: A peer that does not answer our close is cut off after this long.
 CLOSE_SECONDS = 2.0
+
+
+class Clock(Protocol):
+    """The reactor's time, or a test's."""
+
+    def seconds(self) -> float:
+        """A monotonic clock."""
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> Any:
+        """Call *callable* after *delay* seconds."""
 
 
 class Owner(Protocol):
@@ -55,7 +65,7 @@ class Channel:
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, connection: Connection, owner: Owner, opener: Opener | None = None) -> None:
+    def __init__(self, clock: Clock, connection: Connection, owner: Owner, opener: Opener | None = None) -> None:
         self.connection = connection
         self.streams: dict[int, Stream] = {}
         self.carrier: Carrier | None = None
@@ -69,10 +79,11 @@ class Channel:
         self._full = False
         self._heard = True
         self._silent_ticks = 0
-        self._ticking: IDelayedCall | None = None
-        self._closing: IDelayedCall | None = None
+        self._ticking: Any = None
+        self._closing: Any = None
         self._lost = False
         self._on_idle: Callable[[], None] | None = None
+        self._afterwards: list[Callable[[], None]] = []
         self._heard_of: dict[type, Callable[[Any], None]] = {
             events.RequestOpened: self._request_opened,
             events.Answered: self._answered,
@@ -99,7 +110,7 @@ class Channel:
     def open(self, head: RequestHead, receiver: Receiver, end: bool, upgrade: bool = False) -> Stream:
         """Open a stream (relay side).
 
-        :raises appproxy.wire.connection.CannotOpen: the channel is full, exhausted or going away.
+        :raises appproxy.wire.misuse.CannotOpen: the channel is full, exhausted or going away.
         """
         stream = Stream(self, self.connection.open(head, end, upgrade), receiver)
         self.streams[stream.id] = stream
@@ -125,6 +136,10 @@ class Channel:
         else:
             call()
 
+    def after_message(self, call: Callable[[], None]) -> None:
+        """Run *call* when all of the message that is being read has been told."""
+        self._afterwards.append(call)
+
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Flush and say good-bye; a peer that does not answer is cut off."""
         if self.carrier is None or self._lost or self._closing is not None:
@@ -149,15 +164,21 @@ class Channel:
         if self._lost:
             return
         try:
-            happened = self.connection.receive(payload)
-        except ProtocolViolation as violation:
+            self._tell(self.connection.receive(payload))
+        except ChannelViolation as violation:
+            self._tell(violation.events)
             self._violated(violation)
-            return
+        if self.connection.pending:
+            self.wake()
+
+    def _tell(self, happened: list[events.Event]) -> None:
         heard_of = self._heard_of
         for event in happened:
             heard_of[type(event)](event)
-        if self.connection.pending:
-            self.wake()
+        if self._afterwards:
+            calls, self._afterwards = self._afterwards, []
+            for call in calls:
+                call()
 
     def carrier_closed(self, code: int, reason: str) -> None:
         """Cargo: the WebSocket is gone, and with it every stream."""
@@ -167,14 +188,16 @@ class Channel:
         for call in (self._ticking, self._closing):
             if call is not None and call.active():
                 call.cancel()
+        self.connection.lost()
         streams, self.streams = list(self.streams.values()), {}
         for stream in streams:
             stream.closed = True
+            stream.release_source()
             if stream.receiver is not None:
                 stream.receiver.stream_reset(Code.NONE, "the channel was lost")
         self._owner.channel_lost(self, code, reason)
 
-    def _violated(self, violation: ProtocolViolation) -> None:
+    def _violated(self, violation: ChannelViolation) -> None:
         self.log.warn(
             "channel {peer} broke the protocol: {text}",
             event="channel.protocol-violation",
@@ -240,6 +263,7 @@ class Channel:
     def forget(self, stream: Stream) -> None:
         """*stream* is over; called by the stream itself."""
         stream.closed = True
+        stream.release_source()
         self.streams.pop(stream.id, None)
         if not self.streams and self._on_idle is not None:
             call, self._on_idle = self._on_idle, None

@@ -77,12 +77,16 @@ class Stream:
     def answer(
         self, head: ResponseHead, end: bool = False, *, informational: bool = False, upgrade: bool = False
     ) -> None:
-        """Send a response head (connector side)."""
-        if not self.closed:
-            self.channel.connection.answer(self.id, head, end, informational, upgrade)
-            self.channel.wake()
-            if end:
-                self.channel.settle(self)
+        """Send a response head (connector side).
+
+        :raises appproxy.wire.heads.HeadTooLarge: no channel would carry it; nothing was sent.
+        """
+        if self.closed:
+            return
+        self.channel.connection.answer(self.id, head, end, informational, upgrade)
+        self.channel.wake()
+        if end:
+            self.channel.settle(self)
 
     def write(self, data: bytes) -> None:
         """Send *data*, or hold what the peer gave no credit for and pause the producer until it does."""
@@ -91,17 +95,24 @@ class Stream:
         self.bytes_sent += len(data)
         if self._held:
             self._held.append(data)
-            return
+        elif rest := self._send(data):
+            self._held.append(rest)
+            if self._producer is not None and not self._source_paused:
+                self._source_paused = True
+                self._producer.pauseProducing()
+
+    def _send(self, data: bytes) -> bytes:
+        """Send as much of *data* as there is room for; returns the rest."""
         connection = self.channel.connection
-        room = connection.room(self.id)
-        if len(data) <= room:
-            connection.send(self.id, data)
-        else:
-            if room:
-                connection.send(self.id, data[:room])
-            self._held.append(data[room:])
-            self._pause_source()
+        while (room := connection.room(self.id)) < len(data):
+            if not room:
+                return data
+            connection.send(self.id, data[:room])
+            self.channel.wake()
+            data = data[room:]
+        connection.send(self.id, data)
         self.channel.wake()
+        return b""
 
     def end(self, data: bytes = b"") -> None:
         """Send *data* as the last of our half; one frame when there is room."""
@@ -109,21 +120,29 @@ class Stream:
             return
         if data and not self._held and len(data) <= self.channel.connection.room(self.id):
             self.bytes_sent += len(data)
-            self.channel.connection.send(self.id, data, end=True)
-            self.channel.wake()
-            self.channel.settle(self)
+            self._finish(data, ())
             return
         self.write(data)
         self.finish()
 
     def finish(self, trailers: Sequence[Field] = ()) -> None:
-        """End our half, after all that was written."""
+        """End our half, after all that was written.
+
+        :raises appproxy.wire.heads.HeadTooLarge: no channel would carry the trailers; nothing was sent.
+        """
         if self.closed:
             return
         if self._held:
             self._then = trailers
-            return
-        self.channel.connection.finish(self.id, list(trailers) or None)
+        else:
+            self._finish(b"", trailers)
+
+    def _finish(self, data: bytes, trailers: Sequence[Field]) -> None:
+        connection = self.channel.connection
+        if trailers:
+            connection.finish(self.id, list(trailers))
+        else:
+            connection.send(self.id, data, end=True)
         self.channel.wake()
         self.channel.settle(self)
 
@@ -138,35 +157,28 @@ class Stream:
         """IConsumer: *producer* is paused while what it wrote has no credit."""
         self._producer = producer
         if self._held:
-            self._pause_source()
+            self._source_paused = True
+            producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
         """IConsumer: nobody is paused any more."""
+        self.release_source()
         self._producer = None
-        self._source_paused = False
-
-    def _pause_source(self) -> None:
-        if self._producer is not None and not self._source_paused:
-            self._source_paused = True
-            self._producer.pauseProducing()
 
     def room_opened(self) -> None:
         """The peer gave credit: send what was held, then let the producer go on."""
         if self.closed or not self._held:
             return
-        connection = self.channel.connection
-        data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        room = connection.room(self.id)
-        if len(data) > room:
-            if room:
-                connection.send(self.id, data[:room])
-            self._held = [data[room:]]
-            return
-        self._held = []
-        connection.send(self.id, data)
-        if self._then is not None:
-            connection.finish(self.id, list(self._then) or None)
-        elif self._source_paused:
+        rest = self._send(b"".join(self._held))
+        self._held = [rest] if rest else []
+        if not rest:
+            if self._then is not None:
+                self._finish(b"", self._then)
+            self.release_source()
+
+    def release_source(self) -> None:
+        """Let the producer go on, if it was paused."""
+        if self._source_paused:
             self._source_paused = False
             self._producer.resumeProducing()
 
@@ -176,9 +188,11 @@ class Stream:
         """The receiver took *count* bytes; unless it is paused, the peer may send as many more."""
         if self._paused:
             self._owed += count
-        elif count and not self.closed:
-            self.channel.connection.consumed(self.id, count)
-            self.channel.wake()
+        elif count:
+            connection = self.channel.connection
+            connection.consumed(self.id, count)
+            if connection.pending:
+                self.channel.wake()
 
     def pauseProducing(self) -> None:
         """IPushProducer: keep the credit back until resumed."""

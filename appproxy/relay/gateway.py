@@ -1,0 +1,200 @@
+"""The journey of one request through the relay: read :meth:`Gateway.respond` from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from appproxy.applications import Application
+from appproxy.channel.protocol import Channel
+from appproxy.errors import AppproxyError, Phase, Side
+from appproxy.relay import causes
+from appproxy.relay.attachments import Attachments
+from appproxy.relay.catalog import Catalog, Published
+from appproxy.relay.exchange import Exchange
+from appproxy.relay.front import ClientExchange
+from appproxy.relay.relaying import Relaying
+from appproxy.relay.sessions import Session
+from appproxy.relay.upward import upward_fields
+from appproxy.wire.frames import Code
+from appproxy.wire.heads import HeadTooLarge, RequestHead
+from appproxy.wire.misuse import CannotOpen
+
+#: The relay's own paths, on every host; origins never see them.
+RESERVED = b"/.appproxy/"
+#: Methods that may be sent a second time when it is unknown whether the first arrived (RFC 9110, 9.2.2).
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"})
+#: Other connectors that are tried before a request fails.
+MAX_ATTEMPTS = 3
+
+
+class NoApplication(AppproxyError):
+    """Nothing is published at this address."""
+
+    code, status, side, phase = "no-application", 404, Side.CLIENT, Phase.REQUEST
+
+
+class NotAssigned(AppproxyError):
+    """The user is signed in but not assigned to this application."""
+
+    code, status, side, phase = "refused", 403, Side.CLIENT, Phase.POLICY
+
+
+class PreAuthentication(Protocol):
+    """How people prove who they are."""
+
+    def peek(self, exchange: Exchange, application: Application) -> Session | None:
+        """The session that the exchange's cookie names, if it is at hand."""
+
+    async def identify(self, exchange: Exchange, application: Application) -> Session | None:
+        """The same, asking the store."""
+
+    async def challenge(self, exchange: Exchange, application: Application) -> None:
+        """Answer somebody who is not signed in."""
+
+
+class Gateway:
+    """Answers every exchange of the client listeners.
+
+    :param own: answers what is for the relay itself: its own host and the reserved paths of every host.
+    :param fail: answers an exchange with an error's page or JSON.
+    :param record: is told of every finished exchange, with application, user, connector, cause and bytes up and down.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        attachments: Attachments,
+        preauth: PreAuthentication,
+        own: Callable[[ClientExchange, Published | None], Coroutine[Deferred[Any], Any, None]],
+        fail: Callable[[ClientExchange, AppproxyError], None],
+        record: Callable[[ClientExchange, str, str, str, str, int, int], None],
+    ) -> None:
+        self.catalog = Catalog()
+        self._host = host
+        self._attachments = attachments
+        self._preauth = preauth
+        self._own = own
+        self._fail = fail
+        self._record = record
+
+    async def respond(self, exchange: ClientExchange) -> None:
+        """Answer one exchange, whatever happens, and leave one access record."""
+        trip = Trip()
+        try:
+            await self._respond(exchange, trip)
+        except AppproxyError as failure:
+            trip.cause = trip.cause or failure.code
+            if failure.status >= 500:
+                self.log.warn(
+                    "{request}: {code} at {side} in {phase}: {detail}",
+                    event="exchange.failed",
+                    request=exchange.request_id,
+                    code=failure.code,
+                    side=str(failure.side),
+                    phase=str(failure.phase),
+                    detail=failure.detail,
+                )
+            self._fail(exchange, failure)
+        except Exception:
+            trip.cause = "internal"
+            self.log.failure("{request} failed inside the relay", request=exchange.request_id)
+            self._fail(exchange, AppproxyError())
+        finally:
+            self._record(exchange, trip.application, trip.user, trip.connector, trip.cause, trip.up, trip.down)
+
+    async def _respond(self, exchange: ClientExchange, trip: Trip) -> None:
+        if exchange.host == self._host:
+            return await self._own(exchange, None)
+        published = self.catalog.find(exchange.host, exchange.path)
+        if exchange.path.startswith(RESERVED) and self.catalog.knows_host(exchange.host):
+            return await self._own(exchange, published)
+        if published is None:
+            raise NoApplication
+        trip.application = published.id
+        if exchange.scheme != published.external.scheme and exchange.scheme == "http":
+            return self._to_https(exchange, published)
+        session: Session | None = None
+        if published.signs_in:
+            application = published.application
+            session = self._preauth.peek(exchange, application) or await self._preauth.identify(exchange, application)
+            if session is None:
+                trip.cause = "challenged"
+                return await self._preauth.challenge(exchange, application)
+            trip.user = session.identity.user
+            decision = published.assignment.decide(session.identity)
+            if not decision.allowed:
+                raise NotAssigned(", ".join(decision.reasons))
+        await self._relay(exchange, published, session, trip)
+        return None
+
+    async def _relay(self, exchange: ClientExchange, published: Published, session: Session | None, trip: Trip) -> None:
+        """Send the request through a connector; try another one where that is safe (HTTP-9)."""
+        repeatable = exchange.ended and not exchange.upgrade
+        head = RequestHead(
+            exchange.head.method,
+            exchange.head.target,
+            upward_fields(exchange),
+            published.id,
+            exchange.client,
+            exchange.request_id,
+            published.outline(session.identity) if session is not None else None,
+            "",
+            "",
+            published.deadlines,
+            exchange.scheme,
+            exchange.authority,
+        )
+        tried: frozenset[Channel] = frozenset()
+        failure = causes.no_connector()
+        while len(tried) < MAX_ATTEMPTS:
+            channel = self._attachments.pick(published.application.connector_group, tried)
+            if channel is None:
+                break
+            tried |= {channel}
+            trip.connector = channel.peer
+            relaying = Relaying(exchange)
+            try:
+                relaying.carry(channel, head)
+            except CannotOpen as refusal:
+                failure = causes.failed(Code.REFUSED, repr(refusal))
+                continue
+            except HeadTooLarge as refusal:
+                raise causes.head_too_large(str(refusal)) from None
+            ended = session.on_end(relaying.session_ended) if session is not None else None
+            outcome = await relaying.finished
+            if ended is not None:
+                ended()
+            trip.up, trip.down, trip.cause = relaying.up, relaying.down, relaying.cause
+            if outcome is None:
+                return
+            failure = outcome
+            if not repeatable or (failure.code != "connector-busy" and not self._may_repeat(exchange, failure)):
+                break
+        raise failure
+
+    def _may_repeat(self, exchange: ClientExchange, failure: causes.Failed) -> bool:
+        return failure.code == "connector-lost" and exchange.head.method in IDEMPOTENT
+
+    def _to_https(self, exchange: ClientExchange, published: Published) -> None:
+        """Plain HTTP to something published by https: the same address there; no cookie is looked at."""
+        authority = published.external.with_labels(
+            published.external.labels_of(exchange.host) if published.external.wildcard else ""
+        ).authority
+        exchange.answer(308, [(b"Location", b"https://" + authority.encode("ascii") + exchange.head.target)])
+
+
+class Trip:
+    """What the access record will say of one exchange."""
+
+    __slots__ = ("application", "cause", "connector", "down", "up", "user")
+
+    def __init__(self) -> None:
+        self.application = self.user = self.connector = self.cause = ""
+        self.up = self.down = 0

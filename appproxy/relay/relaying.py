@@ -1,0 +1,232 @@
+"""One exchange on its stream: the client's body up, the origin's answer down, each at the slower one's pace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+
+from appproxy.channel.protocol import Channel
+from appproxy.channel.stream import Stream
+from appproxy.errors import AppproxyError
+from appproxy.http.guard import guard_response
+from appproxy.http.messages import Field, MalformedMessage, body_length
+from appproxy.relay import causes
+from appproxy.relay.front import ClientExchange
+from appproxy.wire.frames import Code
+from appproxy.wire.heads import RequestHead, ResponseHead
+
+
+class Relaying:
+    """Receiver of the stream, taker of the client's body.
+
+    :ivar finished: fires with None once the client has its answer (or was cut off), or with the failure that kept
+        anything from being sent to it.
+    :ivar cause: a word for the access record when it did not end well.
+    :ivar interrupted: the head had been sent when it failed.
+    """
+
+    __slots__ = ("_exchange", "_head", "_lost", "_stream", "_upgraded", "cause", "down", "finished", "up")
+
+    def __init__(self, exchange: ClientExchange) -> None:
+        self.finished: Deferred[causes.Failed | None] = Deferred()
+        self.cause = ""
+        self.up = 0
+        self.down = 0
+        self._exchange = exchange
+        self._stream: Stream | None = None
+        self._head = b""
+        self._upgraded = False
+        self._lost = False
+
+    def carry(self, channel: Channel, head: RequestHead) -> None:
+        """Open a stream for *head* and begin.
+
+        :raises appproxy.wire.misuse.CannotOpen: the channel takes no more.
+        """
+        exchange = self._exchange
+        ended = exchange.ended
+        # An offered upgrade leaves our half open: it becomes a pipe, or is ended when the answer says otherwise.
+        self._stream = stream = channel.open(head, self, ended and not exchange.upgrade, exchange.upgrade)
+        if not ended:
+            stream.registerProducer(exchange.source, True)
+        exchange.take(self)
+
+    def session_ended(self) -> None:
+        """The user's session is over: nothing of theirs stays open."""
+        if self._lost:
+            return
+        self._lost = True
+        self.cause = "session-ended"
+        if self._stream is not None:
+            self._stream.reset(Code.CANCELLED, "the session has ended")
+        self._exchange.abort()
+        self._finish(None)
+
+    # The origin's answer: channel.stream.Receiver
+
+    def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool) -> None:
+        """The answer begins."""
+        exchange, stream = self._exchange, self._stream
+        assert stream is not None
+        try:
+            fields = guard_response(head.status, head.reason, head.fields, exchange.scheme == "https")
+            if informational:
+                exchange.informational(head.status, head.reason, fields)
+                return
+            if upgrade:
+                octets = exchange.begin(head.status, head.reason, fields, None)
+                self._upgraded = True
+                stream.registerProducer(exchange.source, True)
+                exchange.switch(self, octets)
+                return
+            if exchange.upgrade:
+                stream.finish()
+            length = _length(head.fields)
+            if end and length is None and exchange.head.method != b"HEAD":
+                length = 0
+            octets = exchange.begin(head.status, head.reason, fields, length)
+            if end:
+                self._ended(octets, ())
+            else:
+                self._head = octets
+                stream.channel.after_message(self._flush_head)
+        except (AppproxyError, MalformedMessage) as unsafe:
+            self._broken(causes.failed(Code.NOT_HTTP, f"{type(unsafe).__name__}: {unsafe}"))
+
+    def _flush_head(self) -> None:
+        """No body came with the head: it goes alone."""
+        if self._head and not self._lost:
+            octets, self._head = self._head, b""
+            self._exchange.write(octets)
+
+    def data_received(self, data: bytes, end: bool) -> None:
+        """Some of the answer's body, or of the upgraded bytes."""
+        exchange, stream = self._exchange, self._stream
+        assert stream is not None
+        size = len(data)
+        if self._upgraded:
+            if size:
+                exchange.write(data)
+            stream.consumed(size)
+            if end:
+                self._pipe_down_ended()
+            return
+        try:
+            octets = self._head + exchange.body(data) if size else self._head
+            self._head = b""
+            if end:
+                stream.consumed(size)
+                self._ended(octets, ())
+            else:
+                exchange.write(octets)
+                stream.consumed(size)
+        except AppproxyError as unsafe:
+            self._broken(causes.failed(Code.NOT_HTTP, f"{type(unsafe).__name__}: {unsafe}"))
+
+    def trailers_received(self, fields: list[Field]) -> None:
+        """The answer ended with trailers."""
+        octets, self._head = self._head, b""
+        try:
+            self._ended(octets, fields)
+        except AppproxyError as unsafe:
+            self._broken(causes.failed(Code.NOT_HTTP, f"{type(unsafe).__name__}: {unsafe}"))
+
+    def _ended(self, octets: bytes, trailers: Sequence[Field]) -> None:
+        stream, exchange = self._stream, self._exchange
+        assert stream is not None
+        request_ended = exchange.ended
+        self._lost = True
+        exchange.end(octets, trailers)
+        if not request_ended and not stream.closed:
+            stream.reset(Code.NONE, "answered early")
+        self._finish(None)
+
+    def stream_reset(self, code: int, text: str) -> None:
+        """The stream is over before its time."""
+        self._broken(causes.channel_lost() if code == Code.NONE else causes.failed(code, text))
+
+    def _broken(self, failure: causes.Failed) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        self.cause = failure.code
+        if self._stream is not None:
+            self._stream.reset(Code.CANCELLED, "the answer cannot be passed on")
+        exchange = self._exchange
+        if exchange.begun and self._head and not self._upgraded:
+            self._head = b""  # begun on paper only, but the conversation has moved on: there is no way back
+        if exchange.begun:
+            self.cause = f"cut-short {failure.code}"
+            exchange.abort()
+            self._finish(None)
+        else:
+            self._finish(failure)
+
+    def _finish(self, outcome: causes.Failed | None) -> None:
+        stream = self._stream
+        if stream is not None:
+            self.up, self.down = stream.bytes_sent, stream.bytes_received
+            stream.resumeProducing()  # what is still owed waits in the client's socket, if anywhere
+        if not self.finished.called:
+            self.finished.callback(outcome)
+
+    # The client's body: front.Taker
+
+    def body_received(self, data: bytes) -> None:
+        """Some of the request's body, or of the upgraded bytes."""
+        if self._stream is not None:
+            self._stream.write(data)
+
+    def body_ended(self, trailers: Sequence[Field]) -> None:
+        """All of the request's body, or the client's half of a pipe, has come."""
+        stream = self._stream
+        if stream is None or stream.closed:
+            return
+        stream.finish(trailers)
+        if self._upgraded and stream.channel.connection.is_closed(stream.id):
+            self._pipe_over()
+
+    def client_lost(self) -> None:
+        """The client went away: so does the stream."""
+        if self._lost:
+            return
+        self._lost = True
+        self.cause = "" if self._upgraded else "client-gone"
+        if self._stream is not None:
+            self._stream.reset(Code.CANCELLED, "the client has gone")
+        self._finish(None)
+
+    def pauseProducing(self) -> None:
+        """The client's socket is full."""
+        if self._stream is not None:
+            self._stream.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It has room again."""
+        if self._stream is not None:
+            self._stream.resumeProducing()
+
+    # Pipes
+
+    def _pipe_down_ended(self) -> None:
+        stream = self._stream
+        assert stream is not None
+        self._exchange.close_pipe()
+        if stream.channel.connection.is_closed(stream.id):
+            self._pipe_over()
+
+    def _pipe_over(self) -> None:
+        if not self._lost:
+            self._lost = True
+            self._exchange.finish_pipe()
+            self._finish(None)
+
+
+def _length(fields: Sequence[Field]) -> int | None:
+    """What the answer says of its length.
+
+    :raises MalformedMessage: it says so twice, or not in numbers.
+    """
+    lengths = [value for name, value in fields if len(name) == 14 and name.lower() == b"content-length"]
+    return body_length(lengths) if lengths else None

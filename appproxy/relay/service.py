@@ -1,0 +1,391 @@
+"""The relay, assembled: the one place where its rooms meet."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from appproxy import tuning
+from appproxy.channel.carrier import PATH as CHANNEL_PATH
+from appproxy.channel.listen import ChannelListener
+from appproxy.config.relay import RelayConfig
+from appproxy.errors import AppproxyError, ConfigError
+from appproxy.http.guard import HSTS
+from appproxy.http.messages import Field, Limits
+from appproxy.http.serving import BadRequest
+from appproxy.logs import AccessLog
+from appproxy.net.certificates import Certificates
+from appproxy.net.listen import Limits as ConnectionLimits
+from appproxy.net.listen import Listening, listen
+from appproxy.net.notify import notify
+from appproxy.relay.admin import Admin
+from appproxy.relay.admission import Admission
+from appproxy.relay.attachments import Attachments
+from appproxy.relay.catalog import Catalog, Published
+from appproxy.relay.certificates import ServerCertificates, open_authority, publish_authority
+from appproxy.relay.channels import Channels
+from appproxy.relay.enrolment import PATH as ENROLMENT_PATH
+from appproxy.relay.enrolment import Enrolment
+from appproxy.relay.front import ClientExchange, Front, FrontSettings, Patience
+from appproxy.relay.gateway import RESERVED, Gateway, NoApplication
+from appproxy.relay.portal import Portal
+from appproxy.relay.preauth.fetching import TreqFetch
+from appproxy.relay.preauth.oidc import OpenIDConnect
+from appproxy.relay.preauth.provider import Provider
+from appproxy.relay.rendering import Rendering
+from appproxy.relay.sealing import KEY_BYTES, Sealer
+from appproxy.relay.sessions import TICK_SECONDS as SESSIONS_TICK_SECONDS
+from appproxy.relay.sessions import Sessions
+from appproxy.relay.signin import SignIn
+from appproxy.store import applications, feed, nodes
+from appproxy.store import secrets as stored_secrets
+from appproxy.store.interface import StoreUnavailable
+from appproxy.store.opening import open_store
+from appproxy.tasks import Tasks
+from appproxy.wire.windows import Budget
+
+#: One sweep a second finds the connections that are overdue.
+SWEEP_SECONDS = 1.0
+#: A node's name is its own for this long without renewal; renewed at a third of it.
+LEASE_SECONDS = 15
+
+
+class RelayService(Service):
+    """One relay node."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, config: RelayConfig) -> None:
+        self.config = config
+        self._reactor = reactor
+        self._tasks = Tasks()
+        self._store = open_store(config.store.url, config.relay.state_dir, reactor, reactor)
+        self._listening: list[Listening] = []
+        self._loops: list[LoopingCall] = []
+        self._fronts: list[FrontSettings] = []
+        self._attachments = Attachments()
+        self._seq = 0
+        self._boot = secrets.token_hex(8)
+        self.failed = False
+
+    # Life
+
+    def startService(self) -> None:
+        """Twisted: begin; what is wrong is told in one line and ends the program."""
+        super().startService()
+        self._tasks.spawn("start", self._start())
+
+    async def _start(self) -> None:
+        try:
+            await self._open()
+        except (ConfigError, StoreUnavailable) as problem:
+            tuning.give_up(self._reactor, "appproxy-relay", str(problem))
+            return
+        tuning.settle()
+        notify("READY=1")
+        self.log.info(
+            "relay {node} serves {public} and connectors at {connect}",
+            event="relay.ready",
+            node=self.config.relay.node,
+            public=self.config.relay.public_url,
+            connect=self.config.listen.connect_url,
+        )
+
+    async def stopService(self) -> None:
+        """Twisted: accept no more, finish what is in flight, close the store."""
+        await super().stopService()
+        notify("STOPPING=1")
+        for listening in self._listening:
+            listening.stop()
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
+        if hasattr(self, "_channels"):
+            await self._channels.stop()
+        for listening in self._listening:
+            listening.abort()
+        await self._tasks.stop()
+        if hasattr(self, "_sessions"):
+            await self._sessions.tick()
+            await self._store.write(nodes.leave, self.config.relay.node, self._boot)
+        await self._store.stop()
+        if hasattr(self, "_access"):
+            self._access.close()
+
+    # Assembly
+
+    async def _open(self) -> None:
+        config, reactor = self.config, self._reactor
+        config.relay.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._store.start()
+        await self._take_name()
+        now = epoch
+        authority = await open_authority(self._store, now())
+        publish_authority(authority, config.relay.state_dir)
+        key = await self._store.write(stored_secrets.get_or_create, "sealing", lambda: secrets.token_bytes(KEY_BYTES))
+        sealer = Sealer(key, secrets.token_bytes)
+        self._access = AccessLog.open(config.logging, reactor)
+        self._rendering = Rendering(epoch=now)
+        self._sessions = Sessions(
+            self._store, reactor.seconds, now, secrets.token_bytes, float(config.session.revocation_grace)
+        )
+        relay_host = urlsplit(config.relay.public_url).hostname or ""
+        providers = [
+            Provider(each, TreqFetch(reactor, str(each.ca_file or "")), reactor.seconds, now)
+            for each in config.provider
+        ]
+        preauth = OpenIDConnect(
+            relay_origin=config.relay.public_url,
+            providers=providers,
+            published=lambda: self._gateway.catalog,
+            sessions=self._sessions,
+            sealer=sealer,
+            rendering=self._rendering,
+            epoch=now,
+            random=secrets.token_bytes,
+            sign_in_seconds=int(config.session.sign_in),
+        )
+        self._signin = SignIn(
+            preauth,
+            self._store,
+            idle_seconds=float(config.session.idle),
+            absolute_seconds=float(config.session.absolute),
+        )
+        self._portal = Portal(preauth)
+        self._gateway = Gateway(
+            host=relay_host,
+            attachments=self._attachments,
+            preauth=preauth,
+            own=self._answer_own,
+            fail=self._rendering.fail,
+            record=self._record,
+        )
+        admission = Admission(authority, self._store, now)
+        self._channels = Channels(
+            clock=reactor,
+            store=self._store,
+            tasks=self._tasks,
+            attachments=self._attachments,
+            budget=Budget(),
+            node=config.relay.node,
+            now=now,
+            examine=admission.admit,
+            reissue=admission.reissue,
+        )
+        self._carriers = ChannelListener(self._channels.admit)
+        self._enrolment = Enrolment(authority, self._store, now=now, seconds=reactor.seconds)
+        self._admin = Admin(self._store, authority, self._attachments, self._sessions, now=now)
+        await self._load_catalog()
+        self._store.watch(self._changed)
+        directory = Certificates(config.tls.certificates, reactor) if config.tls.certificates else None
+        if directory is not None:
+            directory.start()
+        client_certificates = ServerCertificates(
+            authority, relay_host, now=now, publishes=self._publishes, directory=directory
+        )
+        connect_host = urlsplit(config.listen.connect_url).hostname or ""
+        connector_certificates = ServerCertificates(
+            authority, connect_host, now=now, client_ca_pem=authority.pem.decode("ascii")
+        )
+        self._listen_everywhere(client_certificates, connector_certificates)
+        self._every(SWEEP_SECONDS, self._sweep)
+        self._every(SESSIONS_TICK_SECONDS, self._sessions.tick)
+        self._every(LEASE_SECONDS / 3, self._renew_name)
+
+    def _listen_everywhere(self, clients: ServerCertificates, connectors: ServerCertificates) -> None:
+        config = self.config.listen
+        per_client = ConnectionLimits(
+            total=self.config.limits.connections, per_address=self.config.limits.connections_per_address
+        )
+        for address in config.clients:
+            secure = address.kind in ("tls", "systemd")
+            settings = self._front(self._gateway.respond, secure)
+            self._listening.append(
+                listen(self._reactor, address, lambda _, s=settings: Front(s), clients, limits=per_client)  # type: ignore[misc]
+            )
+        door = self._front(self._answer_connector, secure=True)
+        self._listening.append(
+            listen(
+                self._reactor, config.connectors, lambda _: Front(door), connectors, where="listen.connectors",
+                limits=per_client,
+            )
+        )  # fmt: skip
+        assert config.admin is not None  # the configuration's reader gave it a place
+        local = self._front(self._guarded(self._admin.respond), secure=False)
+        self._listening.append(
+            listen(self._reactor, config.admin, lambda _: Front(local), where="listen.admin", mode=0o600)
+        )
+
+    def _front(self, responder: Callable[[ClientExchange], Any], secure: bool) -> FrontSettings:
+        limits = self.config.limits
+        settings = FrontSettings(
+            responder=responder,
+            refused=_refused,
+            spawn=self._tasks.spawn,
+            seconds=self._reactor.seconds,
+            new_id=new_request_id,
+            secure=secure,
+            limits=Limits(head=limits.head, fields=limits.fields, target=limits.target),
+            patience=Patience(
+                head=float(limits.head_timeout), keep_alive=float(limits.keep_alive), body=float(limits.body_idle)
+            ),
+            answer_fields=(HSTS,) if secure else (),
+        )
+        self._fronts.append(settings)
+        return settings
+
+    # Responders that are not the gateway
+
+    async def _answer_own(self, exchange: ClientExchange, published: Published | None) -> None:
+        """The relay's own pages: its host's, and the reserved paths of every host."""
+        if exchange.path.startswith(RESERVED):
+            await self._signin.serve_reserved(exchange, published.application if published is not None else None)
+        else:
+            await self._portal.serve(exchange)
+
+    async def _answer_connector(self, exchange: ClientExchange) -> None:
+        """The connectors' door: a channel or an enrolment."""
+        if exchange.path == CHANNEL_PATH.encode("ascii") and exchange.upgrade:
+            carrier = self._carriers.carrier()
+            head = exchange.raw_head()
+            rest = exchange.hand_over(carrier)
+            carrier.dataReceived(head + rest)
+            return
+        await self._guarded(self._enrolment.respond if exchange.path == ENROLMENT_PATH else _nothing_here)(exchange)
+
+    def _guarded(self, respond: Callable[[Any], Any]) -> Callable[[ClientExchange], Any]:
+        """Turn what *respond* raises into an answer."""
+
+        async def guarded(exchange: ClientExchange) -> None:
+            try:
+                await respond(exchange)
+            except AppproxyError as failure:
+                self._rendering.fail(exchange, failure)
+            except Exception:
+                self.log.failure("{request} failed inside the relay", request=exchange.request_id)
+                self._rendering.fail(exchange, AppproxyError())
+
+        return guarded
+
+    def _record(
+        self, exchange: ClientExchange, application: str, user: str, connector: str, cause: str, up: int, down: int
+    ) -> None:
+        self._access.record(
+            exchange.request_id, exchange.client, exchange.host, exchange.head.method, exchange.head.target,
+            exchange.status, up, down, self._reactor.seconds() - exchange.started, application, user, connector, cause,
+        )  # fmt: skip
+
+    # Changes
+
+    async def _load_catalog(self) -> None:
+        version = await self._store.read(feed.latest)
+        stored = await self._store.read(applications.list_)
+        catalog = Catalog(each.application for each in stored)
+        self._seq = version
+        self._gateway.catalog = catalog
+        self._channels.publish(catalog, version)
+
+    def _changed(self, _seq: int) -> None:
+        self._tasks.spawn("follow the feed", self._follow())
+
+    async def _follow(self) -> None:
+        """Take note of what changed, here or in another process."""
+        try:
+            changes = await self._store.read(feed.since, self._seq)
+        except feed.FeedCutOff:
+            self._sessions.missed()
+            await self._load_catalog()
+            return
+        except StoreUnavailable:
+            return  # told again when it is back
+        changes = [change for change in changes if change.seq > self._seq]
+        if not changes:
+            return
+        self._seq = changes[-1].seq
+        self._sessions.heard(changes)
+        for change in changes:
+            if change.kind == feed.CONNECTOR_REVOKED:
+                self._channels.revoked(change.key)
+        if any(change.kind == feed.APPLICATION for change in changes):
+            await self._load_catalog()
+
+    def _publishes(self, host: str) -> bool:
+        return self._gateway.catalog.knows_host(host)
+
+    # Routine
+
+    def _every(self, seconds: float, work: Callable[[], Any]) -> None:
+        def guarded() -> None:
+            result = work()
+            if result is not None:
+                self._tasks.spawn("routine", result)
+
+        loop = LoopingCall(guarded)
+        loop.clock = self._reactor
+        loop.start(seconds, now=False)
+        self._loops.append(loop)
+
+    def _sweep(self) -> None:
+        for settings in self._fronts:
+            settings.sweep()
+        notify("WATCHDOG=1")
+
+    async def _take_name(self) -> None:
+        """Take the node's name.
+
+        Whoever holds the lock on the node's file is its only process on this machine, so that the lease of a
+        predecessor that was killed need not run out first.
+        """
+        node = self.config.relay.node
+        self._lock = (self.config.relay.state_dir / f"{node}.lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                "relay.node", f'another relay with the name "{node}" uses {self.config.relay.state_dir}; stop it first'
+            ) from None
+        beyond = epoch() + 2 * LEASE_SECONDS
+        if await self._store.write(nodes.lease, node, self._boot, beyond, beyond) is None:
+            raise ConfigError("relay.node", f'another relay runs under the name "{node}"; give each its own')
+
+    async def _renew_name(self) -> None:
+        try:
+            await self._store.write(nodes.lease, self.config.relay.node, self._boot, epoch() + LEASE_SECONDS, epoch())
+        except StoreUnavailable:
+            self.log.warn("the node's lease could not be renewed", event="relay.lease-late")
+
+
+async def _nothing_here(exchange: ClientExchange) -> None:
+    raise NoApplication
+
+
+def _refused(_front: Front, bad: BadRequest) -> tuple[list[Field], bytes]:
+    """The answer to what was no request."""
+    told = {"title": bad.detail, "status": bad.status, "code": bad.code, "side": "client", "phase": "request"}
+    return [(b"Content-Type", b"application/problem+json"), (b"Cache-Control", b"no-store")], msgspec.json.encode(told)
+
+
+def epoch() -> int:
+    """Now, in whole epoch seconds."""
+    return int(time.time())
+
+
+_PREFIX = os.urandom(6).hex()
+_count = 0
+
+
+def new_request_id() -> str:
+    """An id that no other request has: random for this process, counted within it."""
+    global _count
+    _count += 1
+    return f"{_PREFIX}-{_count:x}"
