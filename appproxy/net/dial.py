@@ -21,9 +21,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from appproxy.net.failures import ConnectFailed, DialFailed, DnsFailed
+from appproxy.net.readiness import readiness_of
 from appproxy.net.secure import SecureTransport
+from appproxy.net.sockets import Address, address_of, prepare
 from appproxy.net.tls import ClientTLS, is_address
-from appproxy.net.transport import Address, SocketTransport, address_of, prepare
+from appproxy.net.transport import SocketTransport
 
 #: Seconds for name and connection together, and then again for the handshake.
 CONNECT_SECONDS = 10.0
@@ -201,7 +203,7 @@ class _Attempt:
     """One socket that is being connected."""
 
     def __init__(self, reactor: Any, family: int, name: Any, race: _Race) -> None:
-        self._reactor = reactor
+        self._watch = readiness_of(reactor)
         self._race = race
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self.name = name
@@ -210,7 +212,7 @@ class _Attempt:
     def start(self) -> None:
         code = self._socket.connect_ex(self.name)
         if code in (errno.EINPROGRESS, errno.EAGAIN) and self._socket.family != socket.AF_UNIX:
-            self._reactor.addWriter(self)
+            self._watch.addWriter(self)
         else:
             self._decide(code)
 
@@ -226,7 +228,7 @@ class _Attempt:
             self._decide(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNABORTED)
 
     def _decide(self, code: int) -> None:
-        self._reactor.removeWriter(self)
+        self._watch.removeWriter(self)
         if code == 0:
             self._race.won(self, self._socket)
         else:
@@ -234,7 +236,7 @@ class _Attempt:
             self._race.failed(self, OSError(code, os.strerror(code)))
 
     def close(self) -> None:
-        self._reactor.removeWriter(self)
+        self._watch.removeWriter(self)
         self._socket.close()
 
     def fileno(self) -> int:

@@ -22,9 +22,11 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 
 from appproxy.config.listening import ListenAddress
 from appproxy.errors import ConfigError
+from appproxy.net.binding import open_socket
+from appproxy.net.readiness import readiness_of
 from appproxy.net.secure import HANDSHAKE_SECONDS, SecureTransport
-from appproxy.net.sockets import open_socket
-from appproxy.net.transport import Address, SocketTransport, address_of, prepare
+from appproxy.net.sockets import Address, address_of, prepare
+from appproxy.net.transport import SocketTransport
 
 #: Connections accepted in one turn; the others have their turn too.
 ACCEPTS_PER_TURN = 64
@@ -80,6 +82,7 @@ class Listening:
     ) -> None:
         """Own *listening*, a non-blocking socket; nothing is accepted before :meth:`start`."""
         self._reactor = reactor
+        self._watch = readiness_of(reactor)
         self._socket = listening
         self._factory = protocol_factory
         self._tls = tls
@@ -109,7 +112,7 @@ class Listening:
 
     def start(self) -> None:
         """Begin to accept."""
-        self._reactor.addReader(self)
+        self._watch.addReader(self)
 
     def stop(self) -> None:
         """Accept no more; established connections go on.  May be called twice."""
@@ -118,7 +121,7 @@ class Listening:
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
-        self._reactor.removeReader(self)
+        self._watch.removeReader(self)
         self._socket.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
@@ -165,12 +168,12 @@ class Listening:
         first, longest = PAUSE_SECONDS
         seconds = min(first * 2**self._pauses, longest)
         self._pauses += 1
-        self._reactor.removeReader(self)
+        self._watch.removeReader(self)
         self._pause = self._reactor.callLater(seconds, self._accept_again)
 
     def _accept_again(self) -> None:
         self._pause = None
-        self._reactor.addReader(self)
+        self._watch.addReader(self)
 
     def _accepted(self, accepted: socket.socket, peer: Address) -> None:
         client = self._client_of(peer)

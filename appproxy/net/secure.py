@@ -24,7 +24,8 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
 from appproxy.net.failures import TlsFailed
-from appproxy.net.transport import BULK_READ_SIZE, READ_SIZE, WOULD_BLOCK, Address, Owner, SocketTransport, State
+from appproxy.net.sockets import Address
+from appproxy.net.transport import BULK_READ_SIZE, READ_SIZE, WOULD_BLOCK, Owner, SocketTransport, State
 
 #: Seconds that a peer has for the handshake; D05: idle connections do not live longer.
 HANDSHAKE_SECONDS = 10.0
@@ -168,11 +169,11 @@ class SecureTransport(SocketTransport):
         try:
             self._socket.do_handshake()
         except ssl.SSLWantReadError:
-            self._reactor.removeWriter(self)
-            self._reactor.addReader(self)
+            self._watch.removeWriter(self)
+            self._watch.addReader(self)
         except ssl.SSLWantWriteError:
-            self._reactor.removeReader(self)
-            self._reactor.addWriter(self)
+            self._watch.removeReader(self)
+            self._watch.addWriter(self)
         except (OSError, ValueError) as error:
             self._end(Failure(TlsFailed(explain(error))))
         else:
@@ -180,7 +181,7 @@ class SecureTransport(SocketTransport):
 
     def _handshake_done(self) -> None:
         self._cancel_timer()
-        self._reactor.removeWriter(self)
+        self._watch.removeWriter(self)
         secured = self._socket
         self.sni = self.sni or getattr(secured, "sni", "")
         self.alpn = secured.selected_alpn_protocol() or ""
@@ -221,8 +222,8 @@ class SecureTransport(SocketTransport):
                 size += len(data)
         except ssl.SSLWantWriteError:
             self._read_waits = True
-            self._reactor.removeReader(self)
-            self._reactor.addWriter(self)
+            self._watch.removeReader(self)
+            self._watch.addWriter(self)
         except WOULD_BLOCK:
             pass
         except OSError as error:
@@ -265,7 +266,7 @@ class SecureTransport(SocketTransport):
         if self._read_waits:
             self._read_waits = False
             if self._state is State.OPEN and not self._paused:
-                self._reactor.addReader(self)
+                self._watch.addReader(self)
         super().doWrite()
 
     # Ending

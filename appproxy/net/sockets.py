@@ -1,127 +1,97 @@
-"""Opening the sockets that :mod:`appproxy.net.listen` accepts from, with remedies for what commonly goes wrong."""
+"""What is known about, and set on, one connected socket."""
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
-import stat
-from collections.abc import MutableMapping
-from contextlib import suppress
-from pathlib import Path
+from typing import Any
 
-from twisted.python.systemd import ListenFDs
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from appproxy.config.listening import ListenAddress
-from appproxy.errors import ConfigError
+#: Seconds of silence before the kernel asks whether the peer is still there, seconds between questions, and how many.
+KEEPALIVE = (60, 15, 4)
 
-#: Connections that the kernel completes before we accept them.
-BACKLOG = 1024
+Address = IPv4Address | IPv6Address | UNIXAddress
 
 
-def open_socket(
-    address: ListenAddress, where: str, *, mode: int = 0o660, environ: MutableMapping[str, str] | None = None
-) -> socket.socket:
-    """Return a listening, non-blocking socket for *address*.
+def is_internet(connected: socket.socket) -> bool:
+    """Return whether this is TCP rather than a Unix socket."""
+    return connected.family in (socket.AF_INET, socket.AF_INET6)
 
-    :param where: the setting to blame, for instance ``listen.clients``.
-    :param mode: of a Unix socket's file.
-    :param environ: where systemd's ``LISTEN_FDS`` are; the process's environment by default.
-    :raises ConfigError: it cannot be had; says what to do.
+
+def address_of(family: int, name: Any) -> Address:
+    """Turn what the socket module calls an address into Twisted's; an IPv4 client of an IPv6 socket is IPv4."""
+    if family == socket.AF_INET:
+        return IPv4Address("TCP", name[0], name[1])
+    if family == socket.AF_INET6:
+        host: str = name[0]
+        if host.startswith("::ffff:") and "." in host:
+            return IPv4Address("TCP", host[7:], name[1])
+        return IPv6Address("TCP", *name)
+    return UNIXAddress(name or None)
+
+
+def prepare(connected: socket.socket) -> None:
+    """Make a socket non-blocking, undelayed and watched for a peer that vanished."""
+    connected.setblocking(False)
+    if is_internet(connected):
+        idle, interval, count = KEEPALIVE
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, count)
+
+
+class ConnectedSocket:
+    """The part of a transport that answers questions.
+
+    :ivar sni: the server name a TLS client asked for; ``alpn``: the protocol agreed on.  Empty without TLS.
     """
-    if address.kind == "unix":
-        listening = _open_unix(Path(address.path), where, mode)
-    elif address.kind == "systemd":
-        listening = _adopt(address.name, where, environ if environ is not None else os.environ)
-    else:
-        listening = _open_tcp(address.host, address.port, where)
-    listening.setblocking(False)
-    return listening
 
+    __slots__ = ("_host", "_peer", "_socket")
 
-def _open_tcp(host: str, port: int, where: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host or (not host and socket.has_dualstack_ipv6()) else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # All addresses means those of IPv4 too.
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(host)))
-        listening.bind((host, port))
-        listening.listen(BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise ConfigError(where, _remedy(error, host, port, where)) from None
-    return listening
+    secure = False
+    sni = ""
+    alpn = ""
 
+    def __init__(self, connected: socket.socket, peer: Address) -> None:
+        """Ask the kernel for our own address; the peer's is known from accepting or dialling."""
+        self._socket: Any = connected
+        self._peer = peer
+        self._host = address_of(connected.family, connected.getsockname())
 
-def _remedy(error: OSError, host: str, port: int, where: str) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} is taken by another program; stop it or choose another in {where}"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return (
-            f"port {port} is reserved for privileged programs; grant CAP_NET_BIND_SERVICE "
-            "(systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), use systemd:name=..., or choose one above 1023"
-        )
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"this machine has no address {host}; choose one of its own, or none to listen on all"
-    return f"cannot listen on {host or 'all addresses'} port {port}: {error.strerror or error}"
+    def fileno(self) -> int:
+        """Return the descriptor, -1 once closed."""
+        return int(self._socket.fileno())
 
+    def getPeer(self) -> Address:
+        """Return the address of the other end."""
+        return self._peer
 
-def _open_unix(path: Path, where: str, mode: int) -> socket.socket:
-    _remove_stale(path, where)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The mode must hold from the first moment: whoever connects before a chmod stays connected.
-    mask = os.umask(0o777 & ~mode)
-    try:
-        listening.bind(str(path))
-        listening.listen(BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise ConfigError(where, f"cannot listen on {path}: {error.strerror or error}") from None
-    finally:
-        os.umask(mask)
-    return listening
+    def getHost(self) -> Address:
+        """Return the address of our end."""
+        return self._host
 
+    def getPeerCertificateDER(self) -> bytes | None:
+        """Return the certificate that the peer proved to own; None without one."""
+        return None
 
-def _remove_stale(path: Path, where: str) -> None:
-    """Remove what a program that was killed left behind; leave alone what somebody uses or what is no socket."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ConfigError(where, f"{path} exists and is not a socket; remove it or choose another path")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise ConfigError(where, f"cannot listen on {path}: {error.strerror}") from None
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            with suppress(FileNotFoundError):
-                path.unlink()
-            return
-        except OSError as error:
-            raise ConfigError(where, f"{path} cannot be examined: {error.strerror or error}") from None
-    raise ConfigError(where, f"{path} is used by another program; stop it or choose another path in {where}")
+    def getTcpNoDelay(self) -> bool:
+        """Return whether small writes leave at once: yes, from the start."""
+        return bool(self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Say whether small writes leave at once; meaningless, and ignored, for a Unix socket or a closed one."""
+        self._set_option(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
 
-def _adopt(name: str, where: str, environ: MutableMapping[str, str]) -> socket.socket:
-    """Take the socket that systemd opened for us under *name*."""
-    pid, count = environ.get("LISTEN_PID"), environ.get("LISTEN_FDS")
-    given = ListenFDs.fromEnvironment(environ).inheritedNamedDescriptors()
-    if pid is not None and count is not None:  # taken away, but a second name may be asked for
-        environ["LISTEN_PID"], environ["LISTEN_FDS"] = pid, count
-    if name not in given:
-        known = ", ".join(sorted(given)) or "none at all"
-        raise ConfigError(where, f"systemd passed no socket named {name!r} ({known}); see FileDescriptorName=")
-    descriptor = given[name]
-    os.set_inheritable(descriptor, False)
-    try:
-        adopted = socket.socket(fileno=os.dup(descriptor))
-    except OSError as error:
-        raise ConfigError(where, f"what systemd passed as {name!r} is not a socket: {error.strerror}") from None
-    if adopted.type != socket.SOCK_STREAM or not adopted.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        adopted.close()
-        raise ConfigError(where, f"what systemd passed as {name!r} is not a listening stream socket")
-    return adopted
+    def getTcpKeepAlive(self) -> bool:
+        """Return whether the kernel watches a silent peer: yes, from the start."""
+        return bool(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Say whether the kernel watches a silent peer; ignored as above."""
+        self._set_option(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+    def _set_option(self, level: int, option: int, enabled: bool) -> None:
+        if is_internet(self._socket) and self._socket.fileno() != -1:
+            self._socket.setsockopt(level, option, int(enabled))

@@ -26,7 +26,6 @@ from enum import IntEnum
 from typing import Any
 from typing import Protocol as Interface
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IConsumer,
@@ -39,6 +38,9 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer  # type: ignore[import-untyped]
+
+from appproxy.net.readiness import readiness_of
+from appproxy.net.sockets import Address, ConnectedSocket, is_internet
 
 #: Bytes asked of the kernel in one read: as cheap as less, and enough for most messages.
 READ_SIZE = 64 * 1024
@@ -55,15 +57,11 @@ FLUSH_SECONDS = 30.0
 FLUSH_BYTES = 16 * 1024
 #: Seconds that a peer has to close its side after we closed ours.
 LINGER_SECONDS = 2.0
-#: Seconds of silence before the kernel asks whether the peer is still there, seconds between questions, and how many.
-KEEPALIVE = (60, 15, 4)
 
 #: Socket failures that only mean "later".
 WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-Address = IPv4Address | IPv6Address | UNIXAddress
 
 
 class State(IntEnum):
@@ -93,48 +91,21 @@ class Owner(Interface):
         """The connection is gone, or (*transport.protocol* is None) never became ready; told once."""
 
 
-def address_of(family: int, name: Any) -> Address:
-    """Turn what the socket module calls an address into Twisted's; an IPv4 client of an IPv6 socket is IPv4."""
-    if family == socket.AF_INET:
-        return IPv4Address("TCP", name[0], name[1])
-    if family == socket.AF_INET6:
-        host: str = name[0]
-        if host.startswith("::ffff:") and "." in host:
-            return IPv4Address("TCP", host[7:], name[1])
-        return IPv6Address("TCP", *name)
-    return UNIXAddress(name or None)
-
-
-def prepare(connected: socket.socket) -> None:
-    """Make a socket non-blocking, undelayed and watched for a peer that vanished."""
-    connected.setblocking(False)
-    if connected.family in (socket.AF_INET, socket.AF_INET6):
-        idle, interval, count = KEEPALIVE
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, count)
-
-
 @implementer(ITCPTransport, IConsumer, IPushProducer, IReadWriteDescriptor)
-class SocketTransport:
+class SocketTransport(ConnectedSocket):
     """One connected TCP or Unix socket, accepted or dialled.
 
     :ivar protocol: who gets the bytes; None until the connection is ready.
     :ivar connected: true from the protocol's ``makeConnection`` until the connection is closed.
     :ivar disconnecting: true once ``loseConnection`` or ``abortConnection`` was called.
-    :ivar sni: the server name a TLS client asked for; ``alpn``: the protocol agreed on.  Empty without TLS.
     """
 
     __slots__ = (
         "_broken",
         "_buffered",
         "_flushed",
-        "_host",
         "_owner",
         "_paused",
-        "_peer",
         "_producer",
         "_producer_paused",
         "_pulling",
@@ -144,9 +115,9 @@ class SocketTransport:
         "_read_size",
         "_recv",
         "_send",
-        "_socket",
         "_state",
         "_timer",
+        "_watch",
         "_writable",
         "_write_ending",
         "connected",
@@ -155,17 +126,13 @@ class SocketTransport:
     )
 
     log = Logger()
-    secure = False
-    sni = ""
-    alpn = ""
 
     def __init__(self, reactor: Any, connected: socket.socket, owner: Owner, peer: Address) -> None:
         """Take over *connected*, a non-blocking socket that nobody else uses; nothing happens before :meth:`start`."""
+        super().__init__(connected, peer)
         self._reactor = reactor
-        self._socket: Any = connected
+        self._watch = readiness_of(reactor)
         self._owner = owner
-        self._peer = peer
-        self._host = address_of(connected.family, connected.getsockname())
         self._recv = connected.recv
         self._send: Callable[[Any], int] = connected.send
         self._queue: deque[bytes | memoryview] = deque()
@@ -212,7 +179,7 @@ class SocketTransport:
         except Exception:
             self._protocol_failed("makeConnection")
         if self._state is State.OPEN and not self._paused:
-            self._reactor.addReader(self)
+            self._watch.addReader(self)
         self._owner.made(self)
 
     # Reading
@@ -256,7 +223,7 @@ class SocketTransport:
     def _input_ended(self) -> None:
         """The peer will send no more."""
         self._read_ended = True
-        self._reactor.removeReader(self)
+        self._watch.removeReader(self)
         if self._broken is not None:
             self._end(self._broken)
             return
@@ -306,10 +273,10 @@ class SocketTransport:
         if self._paused:
             self._paused = False
             if self._state is State.OPEN and not self._read_ended:
-                self._reactor.addReader(self)
+                self._watch.addReader(self)
 
     def _stop_reading(self) -> None:
-        self._reactor.removeReader(self)
+        self._watch.removeReader(self)
 
     def stopProducing(self) -> None:
         """Be the end of a pipe: close."""
@@ -333,7 +300,7 @@ class SocketTransport:
             return
         if sent < len(data):
             self._wait(data, sent)
-            self._reactor.addWriter(self)
+            self._watch.addWriter(self)
 
     def writeSequence(self, data: Any) -> None:
         """Send several pieces as one."""
@@ -369,7 +336,7 @@ class SocketTransport:
             self._producer_paused = False
             self._producer.resumeProducing()
         if not self._queue and not self._pulling and self._state is not State.CLOSED:
-            self._reactor.removeWriter(self)
+            self._watch.removeWriter(self)
             if self._producer is None and (self._write_ending or self._state is State.FLUSHING):
                 self._all_sent()
 
@@ -393,7 +360,7 @@ class SocketTransport:
         self._writable = False
         self._queue.clear()
         self._buffered = 0
-        self._reactor.removeWriter(self)
+        self._watch.removeWriter(self)
         if self._state is State.OPEN and not self._paused and not self._read_ended:
             self._set_timer(LINGER_SECONDS, self._end, self._broken)
         else:
@@ -410,7 +377,7 @@ class SocketTransport:
         self._pulling = not streaming
         self._producer_paused = False
         if self._pulling:
-            self._reactor.addWriter(self)
+            self._watch.addWriter(self)
         elif self._buffered > HIGH_WATER:
             self._producer_paused = True
             producer.pauseProducing()
@@ -420,7 +387,7 @@ class SocketTransport:
         self._producer = None
         self._pulling = self._producer_paused = False
         if (self._state is State.FLUSHING or self._write_ending) and self._broken is None:
-            self._reactor.addWriter(self)  # the next turn finishes the closing
+            self._watch.addWriter(self)  # the next turn finishes the closing
 
     # Ending
 
@@ -471,7 +438,7 @@ class SocketTransport:
             self._send_failed(error)
             return
         if not said:
-            self._reactor.addWriter(self)
+            self._watch.addWriter(self)
             return
         self._write_ending = False
         if not half:
@@ -484,7 +451,7 @@ class SocketTransport:
             self._end_soon(Failure(ConnectionDone()))
         elif not half:
             self._set_timer(LINGER_SECONDS, self._end, Failure(ConnectionDone()))
-            self._reactor.addReader(self)
+            self._watch.addReader(self)
 
     def _end_output(self) -> bool:
         """End our half while theirs goes on; return whether that is done, else try again when there is room."""
@@ -501,7 +468,7 @@ class SocketTransport:
         if self._state is State.CLOSED:
             return
         self.disconnecting = True
-        if self._socket.family in (socket.AF_INET, socket.AF_INET6):
+        if is_internet(self._socket):
             with suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._end_soon(Failure(ConnectionAborted()))
@@ -522,8 +489,8 @@ class SocketTransport:
             self._gone(reason)
 
     def _release(self) -> None:
-        self._reactor.removeReader(self)
-        self._reactor.removeWriter(self)
+        self._watch.removeReader(self)
+        self._watch.removeWriter(self)
         self._state = State.CLOSED
         self._writable = self.connected = False
         self._queue.clear()
@@ -563,42 +530,6 @@ class SocketTransport:
         """Bytes written that the kernel has not taken yet."""
         return self._buffered
 
-    def fileno(self) -> int:
-        """Return the descriptor, -1 once closed."""
-        return int(self._socket.fileno())
-
     def logPrefix(self) -> str:
         """Name the protocol in lines that the reactor logs."""
         return type(self.protocol).__name__
-
-    def getPeer(self) -> Address:
-        """Return the address of the other end."""
-        return self._peer
-
-    def getHost(self) -> Address:
-        """Return the address of our end."""
-        return self._host
-
-    def getPeerCertificateDER(self) -> bytes | None:
-        """Return the certificate that the peer proved to own; None without one."""
-        return None
-
-    def getTcpNoDelay(self) -> bool:
-        """Return whether small writes leave at once: yes, from the start."""
-        return bool(self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """Say whether small writes leave at once; meaningless, and ignored, for a Unix socket."""
-        self._set_option(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
-
-    def getTcpKeepAlive(self) -> bool:
-        """Return whether the kernel watches a silent peer: yes, from the start."""
-        return bool(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Say whether the kernel watches a silent peer."""
-        self._set_option(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
-
-    def _set_option(self, level: int, option: int, enabled: bool) -> None:
-        if self._state is not State.CLOSED and self._socket.family in (socket.AF_INET, socket.AF_INET6):
-            self._socket.setsockopt(level, option, int(enabled))
