@@ -12,7 +12,7 @@ from appproxy.applications import Value
 from appproxy.config.converting import Place, convert
 from appproxy.config.listening import ListenAddress
 from appproxy.config.places import NODE_NAME, UNSET, state_folder
-from appproxy.config.reading import Logging, overlay, read_toml
+from appproxy.config.reading import Logging, overlay, place_logs, read_toml
 from appproxy.config.secrets import read_secret
 from appproxy.config.urls import read_origin
 from appproxy.errors import ConfigError
@@ -89,7 +89,8 @@ def read_connector(path: str | Path, environ: Mapping[str, str]) -> ConnectorCon
     document = read_toml(Path(path), str(path))
     place = Place(str(path), overlay(document, environ, ConnectorConfig, LATER))
     document.setdefault("connector", {})
-    config = convert(document, ConnectorConfig, place, LATER, Path(path).absolute().parent)
+    folder = Path(path).absolute().parent
+    config = convert(document, ConnectorConfig, place, LATER, folder)
     metrics = config.listen.metrics
     if metrics is not None and metrics.kind == "tcp" and not metrics.is_local:
         raise place.error("listen.metrics", f"{metrics} is open to the network; write tcp:127.0.0.1:{metrics.port}")
@@ -98,7 +99,7 @@ def read_connector(path: str | Path, environ: Mapping[str, str]) -> ConnectorCon
     connector = _check_connector(config.connector, place)
     if connector.state_dir is UNSET:
         connector = msgspec.structs.replace(connector, state_dir=state_folder(environ, "appproxy-connector"))
-    return msgspec.structs.replace(config, connector=connector)
+    return msgspec.structs.replace(config, connector=connector, logging=place_logs(config.logging, folder, place))
 
 
 def _check_connector(connector: Connector, place: Place) -> Connector:

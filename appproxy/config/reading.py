@@ -11,7 +11,7 @@ from typing import Any, Literal, get_origin
 import msgspec
 
 from appproxy.applications import Value
-from appproxy.config.converting import Later, suggest
+from appproxy.config.converting import Later, Place, suggest
 from appproxy.errors import ConfigError
 
 PREFIX = "APPPROXY_"
@@ -23,8 +23,18 @@ class Logging(Value, frozen=True):
 
     level: Literal["debug", "info", "warn", "error", "critical"] = "info"
     format: Literal["text", "json"] = "text"
-    #: A file, ``"-"`` for standard output, ``""`` for none.
+    #: Where events go: a file, or ``"-"`` for standard output.
+    file: str = "-"
+    #: Where request records go: a file, ``"-"`` for standard output, ``""`` for none.
     access_log: str = ""
+
+
+def place_logs(logging: Logging, folder: Path, place: Place) -> Logging:
+    """The settings with paths that no longer depend on where the program runs."""
+    if not logging.file:
+        raise place.error("logging.file", 'is empty; write a path, or "-" for standard output')
+    file, access = (name if name in ("", "-") else str(folder / name) for name in (logging.file, logging.access_log))
+    return msgspec.structs.replace(logging, file=file, access_log=access)
 
 
 def read_toml(path: Path, shown: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from appproxy.applications import Value
 from appproxy.config.converting import Network, Place, convert
 from appproxy.config.listening import ListenAddress
 from appproxy.config.places import NODE_NAME, UNSET, state_folder
-from appproxy.config.reading import Logging, overlay, read_toml
+from appproxy.config.reading import Logging, overlay, place_logs, read_toml
 from appproxy.config.secrets import read_secret
 from appproxy.config.urls import is_loopback, read_origin, read_url
 from appproxy.http.addresses import ExternalURL
@@ -154,6 +154,7 @@ def read_relay(path: str | Path | None, environ: Mapping[str, str]) -> RelayConf
         provider=_check_providers(config.provider, place),
         session=_check_session(config.session, place),
         limits=_check_limits(config.limits, place),
+        logging=place_logs(config.logging, folder, place),
     )
 
 
