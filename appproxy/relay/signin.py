@@ -260,10 +260,10 @@ class SignIn:
         if current is not None and current.parent == ticket.root:
             return oidc.rendering.redirect(exchange, target)
         binding = oidc.binding(exchange)
-        if binding is None:
+        if binding is None and oidc.rounds(exchange).count == 0:
             raise SignInUnknown("a ticket without its binding cookie")
-        if hash_binding(binding) != wish.binding:
-            # Another tab of this browser began a sign-in meanwhile: begin again with the cookie that it has now.
+        if binding is None or hash_binding(binding) != wish.binding:
+            # Another tab of this browser began or ended a sign-in meanwhile: begin again with the cookies it has now.
             if oidc.rounds(exchange).count >= MAX_ROUNDS:
                 raise SignInLoops
             return oidc.rendering.redirect(exchange, target, [oidc.another_round(exchange, application)])

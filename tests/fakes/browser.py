@@ -1,0 +1,161 @@
+"""A relay's sign-in with one provider, put together in memory, and browsers that walk through it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable
+from http import cookies
+from itertools import count
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from appproxy.applications import Application, Assigned
+from appproxy.config.relay import ProviderConfig
+from appproxy.http.messages import Field
+from appproxy.relay.portal import Portal
+from appproxy.relay.preauth.oidc import OpenIDConnect
+from appproxy.relay.preauth.provider import Provider
+from appproxy.relay.rendering import Rendering
+from appproxy.relay.sealing import Sealer
+from appproxy.relay.sessions import Sessions
+from appproxy.relay.signin import SignIn
+from tests.fakes.exchange import NAVIGATES, FakeExchange
+from tests.fakes.idp import ISSUER, FakeProvider
+from tests.fakes.memory_store import MemoryStore
+
+RELAY = "https://proxy.example.test"
+HR = Application(
+    id="hr",
+    name="HR portal",
+    external_url="https://hr.example.test/",
+    internal_url="http://hr.corp.test/",
+    connector_group="hq",
+    assigned=Assigned(groups=("staff",)),
+    home_page="start/",
+)
+WIKI = Application(
+    id="wiki",
+    external_url="https://wiki.example.test/",
+    internal_url="http://wiki.corp.test/",
+    connector_group="hq",
+    assigned=Assigned(users=("bob@example.test",)),
+)
+T = TypeVar("T")
+
+
+def finish(work: Coroutine[Deferred[Any], Any, T]) -> T:
+    """The result of a coroutine that needs to wait for nothing."""
+    outcome: list[Any] = []
+    Deferred.fromCoroutine(work).addBoth(outcome.append)
+    if not outcome:
+        raise AssertionError("still waiting")
+    if hasattr(outcome[0], "raiseException"):
+        outcome[0].raiseException()
+    result: T = outcome[0]
+    return result
+
+
+class Rig:
+    """Everything that a sign-in touches, on one virtual clock that began at epoch second 1,800,000,000."""
+
+    def __init__(self, *applications: Application) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore()
+        self.applications = {application.id: application for application in applications or (HR, WIKI)}
+        numbers = count()
+        self.random = lambda n: next(numbers).to_bytes(4, "big") * (n // 4)
+        self.idp = FakeProvider(self.epoch)
+        config = ProviderConfig(id="main", issuer=ISSUER, client_id="relay", client_secret="s3cret/+")
+        self.provider = Provider(config, self.idp.fetch, self.clock.seconds, self.epoch)
+        self.sealer = Sealer(bytes(32), self.random)
+        self.sessions = Sessions(self.store, self.clock.seconds, self.epoch, self.random)
+        self.rendering = Rendering(self.epoch)
+        self.oidc = OpenIDConnect(
+            relay_origin=RELAY,
+            providers=[self.provider],
+            applications=lambda: self.applications,
+            sessions=self.sessions,
+            sealer=self.sealer,
+            rendering=self.rendering,
+            epoch=self.epoch,
+            random=self.random,
+        )
+        self.signin = SignIn(self.oidc, self.store, idle_seconds=8 * 3600, absolute_seconds=24 * 3600)
+        self.portal = Portal(self.oidc)
+
+    def epoch(self) -> int:
+        """Now."""
+        return 1_800_000_000 + int(self.clock.seconds())
+
+    def respond(self, exchange: FakeExchange) -> None:
+        """Answer as the gateway does: 200 with the user's name stands for the origin."""
+        finish(self._respond(exchange))
+
+    async def _respond(self, exchange: FakeExchange) -> None:
+        if exchange.path.startswith(b"/.appproxy"):
+            return await self.signin.serve_reserved(exchange)
+        if exchange.host == self.oidc.relay_host:
+            return await self.portal.serve(exchange)
+        application = next(a for a in self.applications.values() if urlsplit(a.external_url).hostname == exchange.host)
+        session = self.oidc.peek(exchange, application) or await self.oidc.identify(exchange, application)
+        if session is None:
+            return await self.oidc.challenge(exchange, application)
+        return exchange.answer(200, [], session.identity.user.encode())
+
+
+class Browser:
+    """Keeps cookies by host and follows redirects, through the provider too."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.jars: dict[str, dict[str, str]] = {}
+        #: Every address of the last walk.
+        self.trail: list[str] = []
+
+    def ask(
+        self, url: str | bytes, *, method: bytes = b"GET", fields: Iterable[Field] = NAVIGATES, body: bytes = b""
+    ) -> FakeExchange:
+        """One request, no redirect followed."""
+        jar = self.jars.setdefault(urlsplit(url.decode("latin-1") if isinstance(url, bytes) else url).netloc, {})
+        reserved = {name.encode(): [value.encode()] for name, value in jar.items()}
+        exchange = FakeExchange(url, method=method, fields=fields, cookies=reserved, body=body)
+        self.rig.respond(exchange)
+        for line in exchange.values("Set-Cookie"):
+            parsed: cookies.SimpleCookie = cookies.SimpleCookie(line.replace("; Partitioned", ""))
+            for name, morsel in parsed.items():
+                if morsel["max-age"] == "0":
+                    jar.pop(name, None)
+                else:
+                    jar[name] = morsel.value
+        return exchange
+
+    def walk(self, url: str) -> FakeExchange:
+        """Follow redirects to the end, signing in at the provider when sent there."""
+        self.trail = []
+        for _ in range(12):
+            self.trail.append(url)
+            if url.startswith(ISSUER + "/authorize"):
+                back = parse_qs(urlsplit(url).query)["redirect_uri"][0]
+                url = f"{back}?{urlencode(self.rig.idp.authorize(url))}"
+                continue
+            exchange = self.ask(url)
+            if not exchange.value("Location"):
+                return exchange
+            url = exchange.value("Location")
+            if url.startswith("/"):
+                url = f"{exchange.origin}{url}"
+        raise AssertionError("redirected without end: " + " ".join(self.trail))
+
+    def up_to(self, url: str, address: str) -> str:
+        """Follow redirects until one leads to *address*; give it whole, not yet asked for."""
+        for _ in range(12):
+            if url.startswith(address):
+                return url
+            if url.startswith(ISSUER + "/authorize"):
+                back = parse_qs(urlsplit(url).query)["redirect_uri"][0]
+                url = f"{back}?{urlencode(self.rig.idp.authorize(url))}"
+            else:
+                url = self.ask(url).value("Location")
+        raise AssertionError("never led there")

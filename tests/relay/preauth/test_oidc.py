@@ -1,0 +1,162 @@
+"""What a request without a session is answered, and which sessions count."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from appproxy.applications import Cookies
+from appproxy.http.messages import Field
+from appproxy.relay.preauth.cookies import BINDING, SESSION
+from tests.fakes.browser import HR, RELAY, WIKI, Browser, Rig
+from tests.fakes.exchange import FETCHES, NAVIGATES, FakeExchange
+
+APP = "https://hr.example.test"
+
+
+class ChallengeTest(SynchronousTestCase):
+    """Nobody is signed in."""
+
+    def setUp(self) -> None:
+        self.rig = Rig()
+
+    def challenge(
+        self, method: bytes = b"GET", fields: tuple[Field, ...] = NAVIGATES, target: bytes = b"/leave"
+    ) -> FakeExchange:
+        """Ask without any cookie."""
+        exchange = FakeExchange(APP.encode() + target, method=method, fields=fields)
+        self.successResultOf(self.rig.oidc.challenge(exchange, HR))
+        return exchange
+
+    @pytest.mark.feature("AUTH-8")
+    def test_navigation(self) -> None:
+        """A01: a person is redirected to the relay's host, with one short-lived cookie that binds the way back."""
+        answer = self.challenge()
+        self.assertEqual(answer.status, 302)
+        self.assertTrue(answer.value("Location").startswith(RELAY + "/.appproxy/sign-in?wish="))
+        self.assertRegex(
+            answer.value("Set-Cookie"),
+            r"^__Host-appproxy-binding=[\w-]{43}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=600$",
+        )
+        self.assertEqual(self.challenge(b"HEAD").status, 302)
+
+    @pytest.mark.feature("AUTH-8")
+    def test_programs(self) -> None:
+        """A02, A05, A06: scripts, WebSockets, preflights and plain programs get 401 and no cookie, never a redirect."""
+        websocket = ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Accept", b"text/html"))
+        xhr = ((b"Accept", b"text/html"), (b"X-Requested-With", b"XMLHttpRequest"))
+        preflight = ((b"Access-Control-Request-Method", b"PUT"), (b"Origin", b"https://x.test"))
+        for method, fields in (
+            (b"GET", FETCHES),
+            (b"GET", websocket),
+            (b"GET", xhr),
+            (b"OPTIONS", preflight),
+            (b"GET", ((b"Accept", b"application/json"),)),
+            (b"POST", ((b"Content-Length", b"0"),)),
+            (b"RDG_OUT_DATA", ()),
+        ):
+            answer = self.challenge(method, fields)
+            self.assertEqual((answer.status, answer.values("Set-Cookie")), (401, []), fields)
+            self.assertEqual(answer.value("WWW-Authenticate"), 'Bearer realm="hr"')
+            self.assertEqual(answer.value("Content-Type"), "application/problem+json")
+            self.assertEqual(msgspec.json.decode(answer.body)["code"], "sign-in-required")
+
+    def test_authorization_uri(self) -> None:
+        """Once the provider is known a program is told where tokens come from."""
+        Browser(self.rig).walk(APP + "/")
+        self.assertEqual(
+            self.challenge(fields=FETCHES).value("WWW-Authenticate"),
+            'Bearer realm="hr", authorization_uri="https://idp.example.test/authorize"',
+        )
+
+    @pytest.mark.feature("AUTH-8")
+    def test_bad_bearer(self) -> None:
+        """A38: a bearer token that is not accepted is told so; even a navigation is not redirected."""
+        answer = self.challenge(fields=(*NAVIGATES, (b"Authorization", b"bearer abc")))
+        self.assertEqual(answer.status, 401)
+        self.assertEqual(answer.value("WWW-Authenticate"), 'Bearer realm="hr", error="invalid_token"')
+
+    def test_posted_form(self) -> None:
+        """A03, A04: somebody who posts a form without a session signs in and begins at the application's root."""
+        browser = Browser(self.rig)
+        first = browser.ask(APP + "/pay?x=1", method=b"POST", body=b"amount=1")
+        self.assertEqual(first.status, 303)
+        browser.walk(first.value("Location"))
+        self.assertEqual(browser.trail[-1], APP + "/")
+
+    def test_framed_application(self) -> None:
+        """The binding cookie of an application that is framed by other sites goes with framed requests."""
+        framed = msgspec.structs.replace(HR, cookies=Cookies(same_site="none", partitioned=True))
+        exchange = FakeExchange(APP + "/")
+        self.successResultOf(self.rig.oidc.challenge(exchange, framed))
+        self.assertIn("SameSite=None; Partitioned", exchange.value("Set-Cookie"))
+        strict = msgspec.structs.replace(HR, cookies=Cookies(same_site="strict"))
+        exchange = FakeExchange(APP + "/")
+        self.successResultOf(self.rig.oidc.challenge(exchange, strict))
+        self.assertIn("SameSite=Lax", exchange.value("Set-Cookie"))
+
+    def test_unknown_provider(self) -> None:
+        """An application whose provider is not configured shows an error page and redirects nowhere."""
+        exchange = FakeExchange(APP + "/")
+        self.successResultOf(self.rig.oidc.challenge(exchange, msgspec.structs.replace(HR, provider="x")))
+        self.assertEqual(exchange.status, 502)
+        self.assertIn(b"provider-misconfigured", exchange.body)
+
+    def test_binding_is_reused(self) -> None:
+        """Sign-ins of one browser share the binding cookie; a made-up one is replaced."""
+        known = {BINDING: [b"b" * 43]}
+        exchange = FakeExchange(APP + "/", cookies=known)
+        self.successResultOf(self.rig.oidc.challenge(exchange, HR))
+        self.assertIn("b" * 43, exchange.value("Set-Cookie"))
+        for values in ([b"short"], [b"b" * 43, b"c" * 43]):
+            exchange = FakeExchange(APP + "/", cookies={BINDING: values})
+            self.successResultOf(self.rig.oidc.challenge(exchange, HR))
+            self.assertNotIn("b" * 43, exchange.value("Set-Cookie"))
+
+
+class SessionTest(SynchronousTestCase):
+    """Somebody is signed in."""
+
+    def setUp(self) -> None:
+        self.rig = Rig()
+        browser = Browser(self.rig)
+        browser.walk(APP + "/")
+        self.handle = browser.jars["hr.example.test"][SESSION.decode()].encode()
+
+    def identify(self, *handles: bytes, url: str = APP + "/") -> str:
+        """Who the relay takes the holder of these cookies for."""
+        exchange = FakeExchange(url, cookies={SESSION: list(handles)})
+        session = self.successResultOf(self.rig.oidc.identify(exchange, HR))
+        self.assertEqual(session, self.rig.oidc.peek(exchange, HR))
+        return session.identity.user if session else ""
+
+    @pytest.mark.feature("AUTH-4")
+    def test_duplicates(self) -> None:
+        """S03: of several session cookies none is trusted for its place, only one that is a session."""
+        for handles in ((b"x", self.handle), (self.handle, b"x"), (b"A" * 43, self.handle)):
+            self.assertEqual(self.identify(*handles), "alice@example.test")
+        self.assertEqual(self.identify(*[b"A" * 43] * 4, self.handle), "", "bounded work")
+
+    def test_other_host(self) -> None:
+        """S04: a session cookie is worth nothing at another application's host."""
+        self.assertEqual(self.identify(self.handle, url="https://wiki.example.test/"), "")
+
+    def test_tampered(self) -> None:
+        """S05: any change to the cookie makes it nobody's, without an exception."""
+        for n in range(len(self.handle)):
+            changed = bytearray(self.handle)
+            changed[n] ^= 1
+            self.assertEqual(self.identify(bytes(changed)), "")
+        for handle in (b"", self.handle[:-1], self.handle + b"A", b"\xff" * 20000, b"%00"):
+            self.assertEqual(self.identify(handle), "")
+
+    def test_claims(self) -> None:
+        """What the provider said in the ID token and in user information is known of the person; secrets are not."""
+        session = self.rig.sessions.peek(self.handle)
+        assert session is not None
+        self.assertEqual(session.identity.groups, ("staff",))
+        self.assertEqual(session.identity.claims["email"], "alice@example.test")
+        self.assertFalse({"nonce", "at_hash", "exp"} & set(session.identity.claims))
+        self.assertNotIn(self.handle.decode(), repr(session))
+        self.assertEqual(WIKI.id, "wiki")
