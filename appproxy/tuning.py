@@ -1,4 +1,4 @@
-"""What a long-running program sets in its own process: memory allocation, garbage collection, how it ends in failure."""
+"""What a long-running program sets in its own process: allocation, garbage collection, how it ends in failure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import os
 import sys
 from typing import Any, Final
 
-#: glibc's ``mallopt``: blocks below this many bytes come from the heap and not from ``mmap``, which for bodies in transit
-#: would clear every page again and again (measured: 390 instead of 170 ms of CPU for 100 MB).
+#: glibc's ``mallopt``: blocks below this many bytes come from the heap and not from ``mmap``, which for bodies in
+#: transit would clear every page again and again (measured: 390 instead of 170 ms of CPU for 100 MB).
 _M_MMAP_THRESHOLD, MMAP_BYTES = -3, 8 << 20
 #: Free memory at the end of the heap that is kept instead of being returned and asked for again.
 _M_TRIM_THRESHOLD, TRIM_BYTES = -1, 32 << 20
@@ -37,7 +37,7 @@ def settle() -> None:
 
 def give_up(reactor: Any, program: str, problem: str) -> None:
     """End a program that cannot do its work: one line for whoever started it, an orderly stop, exit code 1."""
-    sys.stderr.write(f"{program}: {problem}\n")
+    sys.__stderr__.write(f"{program}: {problem}\n")  # sys.stderr may be the log
     sys.stderr.flush()
     atexit.register(_exit_failed)
     if reactor.running:

@@ -1,4 +1,4 @@
-"""Tell the service supervisor how we are (systemd's ``sd_notify``): one datagram to the socket in ``$NOTIFY_SOCKET``."""
+"""Tell the service supervisor how we are, as systemd's ``sd_notify`` does: a datagram to ``$NOTIFY_SOCKET``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,67 @@
+"""Deadlines without a timer each: whoever waits holds a time, and one look a second finds those that have passed.
+
+A ``callLater`` that is cancelled again costs a microsecond for every request; assigning a float costs nothing.  The
+price is precision: a deadline is noticed up to two seconds late, and never early.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any, Final, Protocol
+
+#: Seconds between two looks.
+TICK_SECONDS: Final = 1.0
+#: The deadline of whoever waits for nothing.
+NEVER: Final = inf
+
+
+class Waiting(Protocol):
+    """Something with a deadline, changed at will."""
+
+    @property
+    def deadline(self) -> float:
+        """The clock's time after which :meth:`expired` is called; ``NEVER`` for none."""
+
+    def expired(self) -> None:
+        """The deadline has passed; unless it is moved or forgotten this is said again every second."""
+
+
+class Deadlines:
+    """Everything in one program that may wait too long for an origin."""
+
+    __slots__ = ("_call", "_clock", "_now", "_watched")
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._watched: set[Waiting] = set()
+        self._call: Any = None
+        self._now = 0.0
+
+    def after(self, seconds: float) -> float:
+        """The deadline for whatever may take *seconds* from now.  Whoever asks is being watched."""
+        return self._now + seconds + TICK_SECONDS
+
+    def watch(self, waiting: Waiting) -> None:
+        """Look after *waiting* from now on."""
+        self._watched.add(waiting)
+        if self._call is None:
+            self._now = self._clock.seconds()
+            self._call = self._clock.callLater(TICK_SECONDS, self._look)
+
+    def forget(self, waiting: Waiting) -> None:
+        """Look after *waiting* no more."""
+        self._watched.discard(waiting)
+
+    def stop(self) -> None:
+        """Forget everyone."""
+        self._watched.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _look(self) -> None:
+        now = self._now = self._clock.seconds()
+        late = [waiting for waiting in self._watched if waiting.deadline <= now]
+        for waiting in late:
+            waiting.expired()
+        self._call = self._clock.callLater(TICK_SECONDS, self._look) if self._watched else None

@@ -1,0 +1,196 @@
+"""One request to an origin and its answer, as the rooms of the connector hand them to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
+from twisted.python.failure import Failure
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+from zope.interface import implementer
+
+from appproxy.connector.deadlines import NEVER
+from appproxy.errors import AppproxyError
+from appproxy.http.messages import Field, ResponseHead
+
+if TYPE_CHECKING:
+    from appproxy.connector.connection import OriginConnection
+    from appproxy.connector.pool import Pool
+
+#: Asking one of these twice does no more than asking once (RFC 9110, 9.2.2).
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"})
+
+
+class RequestBody(Protocol):
+    """Where a request's body comes from; it writes to the connection as its octets arrive."""
+
+    def start(self, connection: OriginConnection) -> None:
+        """The head is sent; the body may follow."""
+
+
+class ResponseBody(Protocol):
+    """Where an answer's body goes."""
+
+    def body_received(self, data: bytes) -> None:
+        """Some of it."""
+
+    def body_ended(self, data: bytes, trailers: Sequence[Field]) -> None:
+        """The last of it."""
+
+    def body_failed(self, failure: AppproxyError) -> None:
+        """It is cut short; nothing follows."""
+
+
+class Pipe(Protocol):
+    """Where an upgraded connection's octets go."""
+
+    def received(self, data: bytes) -> None:
+        """Some of them."""
+
+    def ended(self) -> None:
+        """The origin will send no more; it may still listen."""
+
+    def lost(self, failure: AppproxyError) -> None:
+        """The connection is gone; *failure* says why, unless both halves had ended."""
+
+
+class Asked:
+    """One request that is waiting for its answer.
+
+    :ivar target: as the origin is to read it, octet for octet; *fields* likewise, without framing.
+    :ivar length: of the body, if known; *chunked* if it is not.
+    :ivar interim: is told of each 1xx answer.
+    :ivar answered: fires with an :class:`OriginResponse`; cancelling it closes the connection.
+    """
+
+    __slots__ = (
+        "answered", "body", "chunked", "connection", "deadline", "fields", "interim", "length", "method", "pool",
+        "retried", "target", "upgrade",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        pool: Pool,
+        method: bytes,
+        target: bytes,
+        fields: list[Field],
+        interim: Callable[[ResponseHead], None],
+        *,
+        length: int | None = None,
+        chunked: bool = False,
+        upgrade: bool = False,
+    ) -> None:
+        self.pool = pool
+        self.method = method
+        self.target = target
+        self.fields = fields
+        self.interim = interim
+        self.length = length
+        self.chunked = chunked
+        self.upgrade = upgrade
+        self.body: RequestBody | None = None
+        self.connection: OriginConnection | None = None
+        self.deadline = NEVER
+        self.retried = False
+        self.answered: Deferred[OriginResponse] = Deferred(self._cancelled)
+
+    def _cancelled(self, _: Deferred[OriginResponse]) -> None:
+        if self.connection is not None:
+            self.connection.abandon()
+        else:
+            self.pool.forget(self)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent once more when the first connection died without a word."""
+        return not self.retried and self.body is None and not self.upgrade and self.method in IDEMPOTENT
+
+    def fail(self, failure: AppproxyError) -> None:
+        """There will be no answer."""
+        if not self.answered.called:
+            self.answered.errback(Failure(failure))
+
+
+class HiddenHeaders:
+    """What treq sees of an answer's fields: none, so that it decodes, stores and follows nothing."""
+
+    __slots__ = ()
+
+    def getRawHeaders(self, name: object, default: Any = None) -> Any:
+        """``Headers``: not there."""
+        return default
+
+    def setRawHeaders(self, name: object, values: object) -> None:
+        """``Headers``: nothing is changed."""
+
+    def removeHeader(self, name: object) -> None:
+        """``Headers``: nothing is changed."""
+
+
+_HIDDEN = HiddenHeaders()
+
+
+@implementer(IResponse)
+class OriginResponse:
+    """An answer whose head has come.
+
+    :ivar head: status, reason and fields as the origin wrote them.
+    :ivar ended: it has no body.
+    :ivar switched: the connection speaks another protocol now; see :meth:`pipe`.
+    """
+
+    __slots__ = ("_failure", "code", "connection", "ended", "head", "length", "receiver", "switched")
+
+    version = (b"HTTP", 1, 1)
+    headers = _HIDDEN
+    request = previousResponse = None
+
+    def __init__(self, connection: OriginConnection, head: ResponseHead, ended: bool, length: int | None) -> None:
+        self.connection = connection
+        self.head = head
+        self.ended = ended
+        self.code = head.status
+        self.length = UNKNOWN_LENGTH if length is None else length
+        self.receiver: ResponseBody | None = None
+        self.switched = False
+        self._failure: AppproxyError | None = None
+
+    @property
+    def phrase(self) -> bytes:
+        """``IResponse``: the reason."""
+        return self.head.reason
+
+    def deliver(self, receiver: ResponseBody) -> None:
+        """Let the body flow to *receiver*."""
+        self.receiver = receiver
+        if self._failure is None:
+            self.connection.resume_events()
+        else:
+            receiver.body_failed(self._failure)
+
+    def fail(self, failure: AppproxyError) -> None:
+        """The connection: the rest will not come."""
+        self._failure = failure
+        if self.receiver is not None:
+            self.receiver.body_failed(failure)
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        """``IResponse``: bodies go to receivers that can hold them back; see :meth:`deliver`."""
+        raise NotImplementedError("use deliver()")
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        """``IResponse``: no redirect is ever followed."""
+
+    def pipe(self, pipe: Pipe) -> None:
+        """After a 101: let the connection's octets flow to *pipe*."""
+        if self._failure is None:
+            self.connection.become_pipe(pipe)
+        else:
+            pipe.lost(self._failure)
+
+    def abandon(self) -> None:
+        """Nobody wants the rest: close the connection."""
+        if self.connection.response is self:
+            self.connection.abandon()

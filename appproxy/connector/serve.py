@@ -1,0 +1,161 @@
+"""The journey of one request through the connector: read :meth:`Serving.serve` from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+
+from appproxy.channel.stream import Stream
+from appproxy.connector.assignments import Assignments
+from appproxy.connector.carriage import Carriage
+from appproxy.connector.exchange import Asked
+from appproxy.connector.failures import MalformedRequest, reset_code
+from appproxy.connector.origin import Origins
+from appproxy.connector.upgrade import BytePipes
+from appproxy.errors import AppproxyError
+from appproxy.http import messages
+from appproxy.http.messages import Field, MalformedMessage, body_length, is_token
+from appproxy.http.translate import Translation
+from appproxy.wire.frames import Code
+from appproxy.wire.heads import RequestHead, ResponseHead
+
+#: Told of every finished exchange: its request head, the answer's status (0: none), bytes up and down, seconds, and
+#: what went wrong in a word.
+Record = Callable[[RequestHead, int, int, int, float, str], None]
+
+
+class Serving:
+    """Serves the streams of all channels: their opener.
+
+    :param record: writes the access records.
+    """
+
+    log = Logger()
+
+    def __init__(self, assignments: Assignments, origins: Origins, clock: Any, record: Record) -> None:
+        self._assignments = assignments
+        self._origins = origins
+        self._clock = clock
+        self._record = record
+        #: Exchanges under way.
+        self.journeys: set[Carriage] = set()
+
+    def stream_opened(self, stream: Stream, head: RequestHead, end: bool, upgrade: bool) -> None:
+        """channel.stream.Opener: a request arrived."""
+        stream.receiver = carriage = Carriage(stream, head, end)
+        self.journeys.add(carriage)
+        carriage.journey = Deferred.fromCoroutine(self.serve(carriage, upgrade))
+
+    async def serve(self, carriage: Carriage, upgrade: bool) -> None:
+        """Take one request to its origin and the answer back, whatever happens, and leave one access record."""
+        began, cause = self._clock.seconds(), ""
+        try:
+            await self._serve(carriage, upgrade)
+        except CancelledError:
+            cause = "cancelled"
+        except AppproxyError as failure:
+            cause = failure.code
+            self.log.warn(
+                "{request} for {application}: {code} in {phase}: {detail}",
+                event="exchange.failed",
+                request=carriage.head.request_id,
+                application=carriage.head.application,
+                code=cause,
+                phase=str(failure.phase),
+                detail=failure.detail,
+            )
+            code = Code.ORIGIN_BROKE_OFF if carriage.status and cause == "origin-not-http" else reset_code(failure)
+            carriage.stream.reset(code, type(failure).__doc__ or "")
+        except Exception:
+            cause = "internal"
+            self.log.failure("{request} failed inside the connector", request=carriage.head.request_id)
+            carriage.stream.reset(Code.INTERNAL, "the connector failed")
+        finally:
+            self.journeys.discard(carriage)
+            stream = carriage.stream
+            seconds = self._clock.seconds() - began
+            self._record(carriage.head, carriage.status, stream.bytes_received, stream.bytes_sent, seconds, cause)
+
+    async def _serve(self, carriage: Carriage, upgrade: bool) -> None:
+        head, stream = carriage.head, carriage.stream
+        application = self._assignments.get(head.application)
+        place = application.place(head.host)
+        _check(head)
+        target = place.target_up(head.target)
+        fields = place.translation.up(head.fields)
+        length = _take_length(fields)
+        carriage.sso = application.sso
+        fields = await application.sso.sign_on(head.identity, fields)
+        body = None if upgrade else carriage.body
+        if length and body is None:
+            raise MalformedRequest("a length without a body")
+
+        asked = Asked(
+            place.pool,
+            head.method,
+            target,
+            fields,
+            lambda interim: _pass_interim(stream, place.translation, interim),
+            length=length,
+            chunked=body is not None and length is None,
+            upgrade=upgrade,
+        )
+        response = await self._origins.ask(asked, place.origin + target.decode("ascii"), body)
+
+        answer = response.head
+        carriage.status = answer.status
+        down = ResponseHead(answer.status, answer.reason, place.translation.down(_framed_once(answer)))
+        if response.switched:
+            stream.answer(down, upgrade=True)
+            await BytePipes(stream, response).join(response, carriage.take_held(), carriage.ended)
+        elif response.ended:
+            stream.answer(down, end=True)
+        else:
+            stream.answer(down)
+            await carriage.deliver(response)
+
+
+def _check(head: RequestHead) -> None:
+    """The relay may be hostile too; fields are checked where they are written.
+
+    :raises MalformedRequest: method or target are none for an origin.
+    """
+    if not is_token(head.method) or head.method == b"CONNECT":
+        raise MalformedRequest("the method is none for an origin")
+    target = head.target
+    if not target.startswith(b"/") and (target != b"*" or head.method != b"OPTIONS"):
+        raise MalformedRequest("the target is not in origin form")
+    if not target.isascii():
+        raise MalformedRequest("the target is not ASCII")
+
+
+def _take_length(fields: list[Field]) -> int | None:
+    """Take ``Content-Length`` out of *fields* (where the relay put it last); None when there is none."""
+    for position in range(len(fields) - 1, -1, -1):
+        if fields[position][0].lower() == b"content-length":
+            _, value = fields.pop(position)
+            try:
+                return body_length([value])
+            except MalformedMessage:
+                raise MalformedRequest("the length is no number") from None
+    return None
+
+
+def _framed_once(answer: messages.ResponseHead) -> list[Field]:
+    """An answer's fields; a length that the origin said several times, the same each time, is said once.
+
+    Hop-by-hop fields stay: the relay, which trusts no connector, takes them out and reads the length.
+    """
+    lengths = answer.known.get(b"content-length")
+    if lengths is None or len(lengths) == 1:
+        return answer.fields
+    kept = [field for field in answer.fields if field[0].lower() != b"content-length"]
+    return [*kept, (b"Content-Length", lengths[0])]
+
+
+def _pass_interim(stream: Stream, translation: Translation, interim: messages.ResponseHead) -> None:
+    down = ResponseHead(interim.status, interim.reason, translation.down(interim.fields))
+    stream.answer(down, informational=True)

@@ -1,0 +1,102 @@
+"""Header single sign-on: fields with the user's name, groups and claims, which nobody but the connector can set.
+
+Whatever a client sends under the name of a rule is removed first, in every spelling that some origin reads as the same
+name (``X_Remote_User``, ``x.remote.user``), from heads and trailers, also where nobody has signed in.
+
+Values are UTF-8.  A list becomes its members with commas between them; a comma within a member is written ``%2C``.
+What is not there (a claim that this user does not have) leaves the field out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from appproxy.applications import HeaderRule
+from appproxy.errors import ConfigError
+from appproxy.http.hops import drop_aliases, fold
+from appproxy.http.messages import FRAMING, Field, is_token, is_value
+from appproxy.sso.method import Method, SignOnFailed
+
+#: Common origins refuse longer fields (nginx, Apache: 8 KiB for a line); a list cut short would be a lie.
+MAX_VALUE_BYTES: Final = 8 * 1024
+#: Fields with a meaning of their own in the message, which no rule may set.
+RESERVED: Final = FRAMING | {b"host", b"te", b"upgrade", b"expect", b"trailer", b"via", b"x-request-id"}
+
+#: Finds a rule's value in an identity: text, or None for no field.
+Source = Callable[[Mapping[str, Any]], "str | None"]
+
+
+class HeaderSignOn(Method):
+    """Adds the fields of an application's rules.
+
+    :raises ConfigError: a rule's name or value cannot be used.
+    """
+
+    __slots__ = ("_names", "_rules")
+
+    def __init__(self, rules: Iterable[HeaderRule]) -> None:
+        self._rules: list[tuple[bytes, Source]] = []
+        for position, rule in enumerate(rules):
+            where = f"sso.header[{position}]"
+            self._rules.append((_name(rule.name, where), _source(rule.value, where)))
+        self._names = frozenset(fold(name) for name, _ in self._rules)
+
+    async def sign_on(self, identity: Mapping[str, Any] | None, fields: list[Field]) -> list[Field]:
+        """The fields without every copy of the rules' names, and then the rules' own."""
+        signed = drop_aliases(fields, self._names)
+        known = identity or {}
+        for name, source in self._rules:
+            text = source(known)
+            if text is not None:
+                signed.append((name, _value(name, text)))
+        return signed
+
+    def clean_trailers(self, trailers: Sequence[Field]) -> Sequence[Field]:
+        """Without every copy of the rules' names."""
+        return drop_aliases(trailers, self._names)
+
+
+def _name(text: str, where: str) -> bytes:
+    name = text.encode("utf-8")
+    if not is_token(name) or fold(name) in RESERVED:
+        raise ConfigError(f"{where}.name", f"{text!r} cannot be set; choose a field name of the application's own")
+    return name
+
+
+def _source(text: str, where: str) -> Source:
+    kind, colon, argument = text.partition(":")
+    if text == "user":
+        return lambda identity: _text(identity.get("user"))
+    if text == "groups":
+        return lambda identity: _text(identity.get("groups"))
+    if kind == "claim" and argument:
+        return lambda identity: _text((identity.get("claims") or {}).get(argument))
+    if kind == "const" and colon:
+        if not is_value(argument.encode("utf-8")):
+            raise ConfigError(f"{where}.value", "has control characters or spaces at its ends")
+        return lambda identity: argument
+    raise ConfigError(f"{where}.value", f'{text!r} is not known; write "user", "groups", "claim:NAME" or "const:TEXT"')
+
+
+def _text(value: object) -> str | None:
+    """A claim as text; None when there is none to tell."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, list | tuple):
+        members = [_text(member) for member in value]
+        return ",".join(member.replace(",", "%2C") for member in members if member is not None) or None
+    raise SignOnFailed("a claim with parts of its own cannot be a header")
+
+
+def _value(name: bytes, text: str) -> bytes:
+    octets = text.encode("utf-8", "replace")
+    if len(octets) > MAX_VALUE_BYTES:
+        raise SignOnFailed(f"{name.decode()} would have {len(octets)} bytes; {MAX_VALUE_BYTES} are allowed")
+    if not is_value(octets):
+        raise SignOnFailed(f"the value for {name.decode()} has control characters or spaces at its ends")
+    return octets
