@@ -277,32 +277,38 @@ class Channel:
             stream.reset(Code.REFUSED, "nothing is served at this end")
             return
         self.streams[event.stream] = stream
+        stream.heard_end = event.end
         self._opener.stream_opened(stream, event.head, event.end, event.upgrade)
 
     def _answered(self, event: events.Answered) -> None:
         stream = self.streams.get(event.stream)
         if stream is not None and stream.receiver is not None:
+            stream.heard_end = event.end
             stream.receiver.head_received(event.head, event.end, event.informational, event.upgrade)
-            self.settle(stream)
+            if event.end:
+                self.settle(stream)
 
     def _data(self, event: events.Data) -> None:
         stream = self.streams.get(event.stream)
         if stream is not None and stream.receiver is not None:
             stream.bytes_received += len(event.data)
+            stream.heard_end = event.end
             stream.receiver.data_received(event.data, event.end)
-            self.settle(stream)
+            if event.end:
+                self.settle(stream)
         else:
             self.connection.consumed(event.stream, len(event.data))
 
     def _trailers(self, event: events.Trailers) -> None:
         stream = self.streams.get(event.stream)
         if stream is not None and stream.receiver is not None:
+            stream.heard_end = True
             stream.receiver.trailers_received(event.fields)
             self.settle(stream)
 
     def settle(self, stream: Stream) -> None:
         """Forget a stream once both its halves have ended."""
-        if not stream.closed and self.connection.is_closed(stream.id):
+        if stream.heard_end and not stream.closed and self.connection.is_closed(stream.id):
             self.forget(stream)
 
     def _reset(self, event: events.Reset) -> None:
@@ -316,7 +322,6 @@ class Channel:
         stream = self.streams.get(event.stream)
         if stream is not None:
             stream.room_opened()
-            self.settle(stream)
 
     def _control(self, event: events.Control) -> None:
         self._owner.document_received(self, event.document)

@@ -51,6 +51,7 @@ class Stream:
         "bytes_sent",
         "channel",
         "closed",
+        "heard_end",
         "id",
         "receiver",
     )
@@ -60,6 +61,8 @@ class Stream:
         self.id = identifier
         self.receiver = receiver
         self.closed = False
+        #: The receiver has been told all of the peer's half; the wire connection may be ahead of that.
+        self.heard_end = False
         self.bytes_sent = 0
         self.bytes_received = 0
         self._held: list[bytes] = []

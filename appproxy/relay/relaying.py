@@ -184,7 +184,7 @@ class Relaying:
         if stream is None or stream.closed:
             return
         stream.finish(trailers)
-        if self._upgraded and stream.channel.connection.is_closed(stream.id):
+        if self._upgraded and stream.heard_end and stream.channel.connection.is_closed(stream.id):
             self._pipe_over()
 
     def client_lost(self) -> None:

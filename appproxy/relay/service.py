@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,7 @@ from appproxy.errors import AppproxyError, ConfigError
 from appproxy.http.guard import HSTS
 from appproxy.http.messages import Field, Limits
 from appproxy.http.serving import BadRequest
-from appproxy.logs import AccessLog
+from appproxy.logs import AccessLog, attach
 from appproxy.net.certificates import Certificates
 from appproxy.net.listen import Limits as ConnectionLimits
 from appproxy.net.listen import Listening, listen
@@ -80,6 +81,11 @@ class RelayService(Service):
 
     # Life
 
+    def setServiceParent(self, parent: Any) -> None:
+        """Twisted: the application's log is ours from here on."""
+        super().setServiceParent(parent)
+        self._events = attach(parent, self.config.logging)
+
     def startService(self) -> None:
         """Twisted: begin; what is wrong is told in one line and ends the program."""
         super().startService()
@@ -93,6 +99,7 @@ class RelayService(Service):
             return
         tuning.settle()
         notify("READY=1")
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))
         self.log.info(
             "relay {node} serves {public} and connectors at {connect}",
             event="relay.ready",
@@ -184,10 +191,18 @@ class RelayService(Service):
         )
         self._carriers = ChannelListener(self._channels.admit)
         self._enrolment = Enrolment(authority, self._store, now=now, seconds=reactor.seconds)
-        self._admin = Admin(self._store, authority, self._attachments, self._sessions, now=now)
+        self._admin = Admin(
+            self._store,
+            authority,
+            self._attachments,
+            now=now,
+            providers=[each.id for each in config.provider],
+            own_host=relay_host,
+        )
         await self._load_catalog()
         self._store.watch(self._changed)
         directory = Certificates(config.tls.certificates, reactor) if config.tls.certificates else None
+        self._directory = directory
         if directory is not None:
             directory.start()
         client_certificates = ServerCertificates(
@@ -221,7 +236,7 @@ class RelayService(Service):
             )
         )  # fmt: skip
         assert config.admin is not None  # the configuration's reader gave it a place
-        local = self._front(self._guarded(self._admin.respond), secure=False)
+        local = self._front(self._admin.respond, secure=False)
         self._listening.append(
             listen(self._reactor, config.admin, lambda _: Front(local), where="listen.admin", mode=0o600)
         )
@@ -321,6 +336,18 @@ class RelayService(Service):
 
     def _publishes(self, host: str) -> bool:
         return self._gateway.catalog.knows_host(host)
+
+    def _reload(self) -> None:
+        """SIGHUP: open the logs anew, look at the certificates."""
+        notify("RELOADING=1")
+        try:
+            self._events.reopen()
+            self._access.reopen()
+        except ConfigError as problem:
+            self.log.error("{problem}", event="relay.reload-failed", problem=str(problem))
+        if self._directory is not None:
+            self._directory.reload()
+        notify("READY=1")
 
     # Routine
 
