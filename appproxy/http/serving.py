@@ -264,10 +264,10 @@ class ServerConversation:
             canonical_host(hosts[0])
         except MalformedHost:
             raise BadRequest(400, "malformed Host") from None
+        if method == b"CONNECT":
+            raise BadRequest(501, "no proxy for CONNECT")
         if target[0] != 47:  # an origin-form target begins with "/"
             target = self._origin_form(method, target, hosts[0])
-        elif method == b"CONNECT":
-            raise BadRequest(400, "malformed target")
         head = RequestHead(method, target, _VERSIONS[major, minor], fields, known, hosts[0])
         self._head = head
         begun = self._frame(head)
@@ -281,8 +281,6 @@ class ServerConversation:
 
     def _origin_form(self, method: bytes, target: bytes, host: bytes) -> bytes:
         """Turn asterisk-form and absolute-form into what an origin expects; refuse the other forms."""
-        if method == b"CONNECT":
-            raise BadRequest(501, "no proxy for CONNECT")
         if target == b"*" and method == b"OPTIONS":
             return target
         absolute = _ABSOLUTE.fullmatch(target)

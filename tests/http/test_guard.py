@@ -1,0 +1,57 @@
+"""What the relay lets back."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from appproxy.http.guard import HSTS, UnsafeAnswer, guard_response
+
+
+class GuardTests(SynchronousTestCase):
+    """Answers that a connector passed on."""
+
+    @pytest.mark.feature("HTTP-2")
+    def test_good_answers_pass(self) -> None:
+        """Order, case and duplicates are kept."""
+        fields = [(b"server", b"x"), (b"Set-Cookie", b"a=b"), (b"set-cookie", b"c=d"), (b"X", b"\xe4")]
+        self.assertEqual(guard_response(299, b"Fine", fields, secure=False), fields)
+
+    def test_framing_and_hops_go(self) -> None:
+        """The front alone frames what it writes."""
+        fields = [
+            (b"Content-Length", b"5"),
+            (b"Transfer-Encoding", b"x"),
+            (b"Connection", b"a"),
+            (b"A", b"b"),
+            (b"Upgrade", b"x"),
+        ]
+        self.assertEqual(guard_response(200, b"OK", fields, secure=False), [])
+
+    @pytest.mark.feature("AUTH-4")
+    def test_relay_cookies_go(self) -> None:
+        """S09: an origin cannot set what only the relay may set."""
+        fields = [(b"Set-Cookie", b"__Host-appproxy-session=x"), (b"Set-Cookie", b"a=b")]
+        self.assertEqual(guard_response(200, b"OK", fields, secure=False), [(b"Set-Cookie", b"a=b")])
+
+    def test_transport_security_is_the_relays(self) -> None:
+        """S27: on every final answer by TLS, whatever the origin says; nowhere else."""
+        fields = [(b"strict-transport-security", b"max-age=0"), (b"Alt-Svc", b'h3="evil.test:443"')]
+        self.assertEqual(guard_response(200, b"OK", fields, secure=True), [HSTS])
+        self.assertEqual(guard_response(200, b"OK", fields, secure=False), [])
+        self.assertEqual(guard_response(103, b"Early Hints", fields, secure=True), [])
+
+    def test_upgrade_stays_in_a_101(self) -> None:
+        """The client hears what it switches to."""
+        fields = [(b"Upgrade", b"websocket"), (b"Set-Cookie", b"a=b")]
+        self.assertEqual(guard_response(101, b"", fields, secure=True), fields)
+
+    def test_malformed_answers_are_refused(self) -> None:
+        """What is not well-formed is not repaired."""
+        good = [(b"a", b"b")]
+        for status, reason, fields in (
+            (99, b"", good), (600, b"", good), (200, b"a\r\nb", good), (200, b"", [(b"a b", b"c")]), (200, b"", [(b"", b"c")]),
+            (200, b"", [(b"a", b"b\r\nc: d")]), (200, b"", [(b"a", b"\0")]),
+        ):  # fmt: skip
+            with self.assertRaises(UnsafeAnswer):
+                guard_response(status, reason, fields, secure=True)
