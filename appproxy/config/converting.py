@@ -76,7 +76,7 @@ class _Conversion:
         self.folder = folder
 
     def convert(self, value: object, kind: Any, key: str) -> Any:
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and not hasattr(kind, "parse"):
             return self.table(self.expect(value, dict, key), kind, key)
         if get_origin(kind) is tuple:
             inner = get_args(kind)[0]
