@@ -198,10 +198,6 @@ class Connection(Receiving):
             self._remember(stream)
             self._end(what)
 
-    def is_open(self, stream: int) -> bool:
-        """Whether either half of a stream may still bring or take something."""
-        return stream in self._streams
-
     def room(self, stream: int) -> int:
         """How many bytes :meth:`send` takes now; after a 0 a RoomOpened will come, unless the stream ends."""
         what = self._streams.get(stream)
@@ -243,7 +239,7 @@ class Connection(Receiving):
     def goaway(self, code: int = Code.NONE, text: str = "", retry_after_ms: int = 0) -> None:
         """Take no new streams from now on; those in flight go on."""
         self._leaving = True
-        self._out.put_first(frames.encode_goaway(self._last, code, retry_after_ms, text))
+        self._leave(code, text, retry_after_ms)
 
     def control(self, document: control.Document | dict[str, Any]) -> None:
         """Send a document; :raises DocumentTooLarge: no channel would carry it."""

@@ -120,7 +120,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
-class DocumentTooLarge(ValueError):  # noqa: N818 - it says what happened
+class DocumentTooLarge(ValueError):
     """The document has more bytes than a channel carries."""
 
 

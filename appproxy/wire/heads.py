@@ -25,11 +25,11 @@ Name = Annotated[bytes, Meta(min_length=1, max_length=64)]
 Short = Annotated[str, Meta(max_length=1024)]
 
 
-class HeadTooLarge(ValueError):  # noqa: N818 - it says what happened
+class HeadTooLarge(ValueError):
     """The head has more bytes or fields than a channel carries."""
 
 
-class MalformedHead(ValueError):  # noqa: N818 - it says what happened
+class MalformedHead(ValueError):
     """The peer sent a head that is none."""
 
 

@@ -20,8 +20,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     resets: tuple[float, float] = (500, 2_000)
     #: Credit: a gigabyte a second in the smallest steps.
     windows: tuple[float, float] = (20_000, 20_000)
-    #: PINGs, empty DATA, frames of unknown kinds: liveness needs one in ten seconds.
-    trifles: tuple[float, float] = (10, 100)
+    #: PINGs, empty DATA, frames of unknown kinds: liveness needs one in ten seconds, waking writers one a round trip.
+    trifles: tuple[float, float] = (200, 1_000)
     #: Documents: assignments and health change by hand or by the second.
     documents: tuple[float, float] = (20, 200)
     #: GOAWAYs in a channel's life: a warning, the last word, and some for peers that repeat themselves.
@@ -31,13 +31,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: Streams that we reset and whose frames may still be under way; then they are forgotten.
     max_remembered: int = 4096
     #: Bytes that the peer made us queue (answers to PINGs, RESETs) while it does not read.
-    max_forced_bytes: int = 64 * 1024
+    max_forced_bytes: int = 256 * 1024
     #: Ids are not used twice: after this one the channel is replaced.
     last_stream: int = MAX_STREAM
 
 
 class Allowance:
-    """So many a second, with so many saved up at most."""
+    """So many a second, with so many saved up; the clock is read only once half of those are gone."""
 
     __slots__ = ("_at", "_clock", "_left", "_most", "_rate")
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from appproxy.wire.events import Event
 
 
-class Misuse(Exception):  # noqa: N818 - it says what happened
+class Misuse(Exception):
     """The caller asked for what the protocol does not allow on this side or in this state."""
 
 
@@ -19,7 +19,7 @@ class NoRoom(Misuse):
     """More was sent than there is room for."""
 
 
-class CannotOpen(Exception):  # noqa: N818 - it says what happened
+class CannotOpen(Exception):
     """This channel takes no new stream now; nothing was sent, so another one may be tried."""
 
 

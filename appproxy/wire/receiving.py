@@ -67,6 +67,7 @@ class Receiving:
         "_channel_owed",
         "_cut",
         "_documents",
+        "_final",
         "_goaways",
         "_gone",
         "_held",
@@ -136,6 +137,8 @@ class Receiving:
         self._goaways = 0
         #: The last stream that the peer's latest GOAWAY allowed.
         self._at_most = frames.MAX_STREAM
+        #: The last stream that our own GOAWAY allowed.
+        self._final: int | None = None
         self._leaving = False
         self._broken = False
         self._openings = Allowance(limits.openings, clock)
@@ -263,7 +266,7 @@ class Receiving:
         """Trailers, or a head that has no place."""
         what = self._streams.get(number)
         if what is None:
-            if self.side is Side.CONNECTOR and not flags & TRAILERS:
+            if self.side is Side.CONNECTOR and number <= self._last and not flags & TRAILERS:
                 raise ProtocolViolation(Code.PROTOCOL, "a stream id that goes back")
             self._stray(number)
             return
@@ -452,6 +455,8 @@ class Receiving:
     def _close(self, what: Stream) -> None:
         """Both halves have ended; what is queued still leaves, what was delivered is still to be consumed."""
         del self._streams[what.id]
+        if self._out.waiting:
+            self._out.waiting.pop(what.id, None)
         window = what.window
         if window is not None and window.held:
             self._leftover[what.id] = window.held
@@ -468,4 +473,10 @@ class Receiving:
         """Nothing is understood from here on; only the reason is still said."""
         self.offences[violation.text] += 1
         self._cut = self.lost()
-        self._out.put_first(frames.encode_goaway(self._last, violation.code, 0, violation.text))
+        self._leave(violation.code, violation.text, 0)
+
+    def _leave(self, code: int, text: str, retry_after_ms: int) -> None:
+        """Serve nothing after what is open now; said again, the last stream stays what it was."""
+        if self._final is None:
+            self._final = self._last
+        self._out.put_first(frames.encode_goaway(self._final, code, retry_after_ms, text))
