@@ -68,7 +68,7 @@ class Sealer:
 
         :raises Unsealable: for anything else, whatever its length.
         """
-        octets = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        octets = text.encode("ascii", "replace") if isinstance(text, str) else text
         if not 0 < len(octets) <= MAX_SEALED_CHARACTERS:
             raise Unsealable
         try:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from appproxy.store.feed import SESSION_ENDED
-from appproxy.store.interface import Store, StoreUnavailable
+from appproxy.store.interface import Database, Store, StoreUnavailable
 from appproxy.store.records import Change, SessionRecord
 from appproxy.store.sessions import end, end_all_of, find, touch
 
@@ -271,11 +271,12 @@ class Sessions:
             self._note(session)
             if not session.is_live(now):
                 self._forget(session.handle_hash)
-            elif not session.watched:
-                if now >= session.asked + FRESH_SECONDS + self._grace_seconds:
-                    self._drop(session)
-            elif self._staleness(session, now) > self._grace_seconds:
-                session.cut()
+            elif not session.watched and now >= session.asked + FRESH_SECONDS + self._grace_seconds:
+                self._drop(session)
+        await self._tell()
+        await self._check_watched()
+
+    async def _tell(self) -> None:
         seen, self._untold = self._untold, {}
         if seen:
             try:
@@ -284,3 +285,23 @@ class Sessions:
                 # Told with the next minute's; nobody is signed out before their idle time by that.
                 self._untold = {**seen, **self._untold}
                 self.log.warn("the store was not told who was seen", event="sessions.untold", sessions=len(seen))
+
+    async def _check_watched(self) -> None:
+        """What is open for a session may last for hours without a request that would look it up."""
+        watched = [session for session in self._by_handle.values() if session.watched]
+        asked = self._seconds()
+        try:
+            gone = await self._store.read(_missing, [session.handle_hash for session in watched]) if watched else ()
+        except StoreUnavailable:
+            for session in watched:
+                if self._staleness(session, self._seconds()) > self._grace_seconds:
+                    session.cut()
+            return
+        for session in watched:
+            session.asked = max(session.asked, asked)
+        for handle_hash in gone:
+            self._forget(handle_hash)
+
+
+def _missing(db: Database, hashes: Sequence[bytes]) -> list[bytes]:
+    return [handle_hash for handle_hash in hashes if find(db, handle_hash) is None]

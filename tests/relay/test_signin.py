@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.applications import Application, Cookies
 from appproxy.relay.preauth.cookies import ATTEMPT, BINDING, SESSION
-from appproxy.relay.signin import parse_query
 from appproxy.relay.preauth.failures import SignInMalformed
+from appproxy.relay.signin import parse_query
 from tests.fakes.browser import HR, RELAY, WIKI, Browser, Rig
 from tests.fakes.exchange import FETCHES, NAVIGATES, FakeExchange
 from tests.fakes.idp import ISSUER, as_json

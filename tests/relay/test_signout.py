@@ -105,7 +105,9 @@ class SignOutTest(SynchronousTestCase):
     def test_old_browser(self) -> None:
         """A browser without Fetch Metadata proves itself by its Origin."""
         self.assertEqual(
-            self.post(APP, self.token(APP), "application", ((b"Origin", APP.encode()), (b"Accept", b"text/html"))).status,
+            self.post(
+                APP, self.token(APP), "application", ((b"Origin", APP.encode()), (b"Accept", b"text/html"))
+            ).status,
             200,
         )
 

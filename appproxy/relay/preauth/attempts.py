@@ -126,7 +126,7 @@ class Attempts:
         :raises SignInUnknown: this browser has none; nothing has been used up.
         :raises SignInExpired: it took too long.
         """
-        state_hash = hashlib.sha256(state.encode("utf-8", "surrogateescape")).digest()
+        state_hash = hashlib.sha256(state.encode("utf-8", "surrogatepass")).digest()
         for value in cookies.get(_cookie_name(state), ())[:_MAX_LOOKED_AT]:
             try:
                 attempt = self._sealer.open("attempt", value, Attempt)
@@ -176,4 +176,4 @@ class Attempts:
 
 
 def _cookie_name(state: str) -> bytes:
-    return ATTEMPT + hashlib.sha256(b"name" + state.encode("utf-8", "surrogateescape")).hexdigest()[:12].encode()
+    return ATTEMPT + hashlib.sha256(b"name" + state.encode("utf-8", "surrogatepass")).hexdigest()[:12].encode()

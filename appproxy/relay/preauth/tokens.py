@@ -6,12 +6,12 @@ PyJWT verifies the signature; everything else is checked here, because it lets t
 from __future__ import annotations
 
 import hashlib
-import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jwt
+import msgspec
 from jwt.exceptions import PyJWTError
 
 from appproxy.relay.preauth.failures import TokenRefused
@@ -74,6 +74,11 @@ async def check_id_token(token: str, keys: KeySet, expected: Expected, now: int)
         except PyJWTError:
             continue
         check_claims(claims, algorithm, expected, now)
+        try:
+            msgspec.json.encode(claims)
+        except UnicodeEncodeError:
+            # Half a surrogate pair is valid JSON but no text; nobody could store or pass it on.
+            raise TokenRefused("the ID token holds what is no text") from None
         return claims
     raise TokenRefused("no key of the issuer verifies the ID token")
 
@@ -105,7 +110,7 @@ def check_claims(claims: dict[str, Any], algorithm: str, expected: Expected, now
         raise TokenRefused("the ID token is not yet valid")
     _time(claims, "auth_time", False)
     nonce, subject = claims.get("nonce"), claims.get("sub")
-    if not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode(), expected.nonce.encode()):
+    if not isinstance(nonce, str) or nonce != expected.nonce:
         raise TokenRefused("the ID token's nonce is not ours")
     if not isinstance(subject, str) or not subject or len(subject) > 255:
         raise TokenRefused("the ID token names no subject")
@@ -130,6 +135,6 @@ def _check_access_token(claims: dict[str, Any], algorithm: str, access_token: st
     if at_hash is None or access_token is None:
         return
     digest = _HASHES[algorithm[-3:]](access_token.encode()).digest()
-    half = urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=")
-    if not isinstance(at_hash, str) or not hmac.compare_digest(at_hash.encode(), half):
+    half = urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
+    if at_hash != half:
         raise TokenRefused("the access token is not the ID token's")

@@ -153,5 +153,13 @@ class ParseTest(SynchronousTestCase):
     def test_documents(self) -> None:
         """A27: what is no key set is an outage, never a crash."""
         many: list[dict[str, Any]] = [{}] * 101
-        for document in (b"", b"\xff", b"[]", b"{}", b'{"keys": 1}', b'{"keys": []}', json.dumps({"keys": many}).encode()):
+        for document in (
+            b"",
+            b"\xff",
+            b"[]",
+            b"{}",
+            b'{"keys": 1}',
+            b'{"keys": []}',
+            json.dumps({"keys": many}).encode(),
+        ):
             self.assertRaises(ProviderUnreachable, parse_keys, document)

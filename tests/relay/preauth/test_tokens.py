@@ -179,6 +179,11 @@ class IDTokenTest(SynchronousTestCase):
         for token in ("", "a.b", "a.b.c", "....", "ä.b.c", "x" * 300_000, self.sign() + ".x", "e30.e30.e30"):
             self.assertRefused(token)
 
+    def test_no_text(self) -> None:
+        """Half a surrogate pair in any claim is refused, not an exception."""
+        for claims in ({"nonce": "\ud800"}, {"name": "\ud800"}, {"at_hash": "\ud800"}, {"groups": ["\udfff"]}):
+            self.assertRefused(self.sign(**claims), "ID token", access_token="at-1")
+
     def test_signed_by_another(self) -> None:
         """A signature of another key under our key's id is none."""
         self.assertRefused(jwt.encode(HONEST, rsa_key("mallory"), "RS256", headers={"kid": "key-1"}), "no key")
