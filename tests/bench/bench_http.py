@@ -5,7 +5,13 @@ from __future__ import annotations
 import timeit
 from collections.abc import Callable
 
-from appproxy.http.serving import ServerConversation
+from appproxy.http.addresses import ExternalURL, InternalURL, canonical_path
+from appproxy.http.cookies import take_reserved
+from appproxy.http.guard import guard_response
+from appproxy.http.hops import clean_request, clean_response
+from appproxy.http.requesting import ClientConversation
+from appproxy.http.serving import RequestBegun, ServerConversation
+from appproxy.http.translate import Translation
 
 REQUEST = (
     b"GET /leave/requests?year=2024&team=blue HTTP/1.1\r\nHost: hr.example.com\r\n"
@@ -59,6 +65,30 @@ def main() -> None:
     whole = microseconds(served(lambda conversation: conversation.whole(200, b"OK", ANSWER_FIELDS, BODY)))
     print(f"serving: whole answer, next       {whole - parsing:6.2f}")
     print(f"serving: begin, body, end, next   {microseconds(served(parts)) - parsing:6.2f}")
+
+    (begun,) = ServerConversation().receive(REQUEST)
+    assert isinstance(begun, RequestBegun)
+    head = begun.head
+    fields = clean_request(head)
+    origin = ClientConversation()
+    answer = ServerConversation().whole(200, b"OK", ANSWER_FIELDS, BODY).replace(b"Connection: close\r\n", b"")
+
+    def ask() -> None:
+        origin.begin(b"GET", head.target, fields)
+        origin.receive(answer)
+
+    print(f"requesting: begin, receive        {microseconds(ask):6.2f}")
+    print(f"hops: clean_request               {microseconds(lambda: clean_request(head)):6.2f}")
+    print(f"hops: clean_response              {microseconds(lambda: clean_response(ANSWER_FIELDS)):6.2f}")
+    guarded = microseconds(lambda: guard_response(200, b"OK", ANSWER_FIELDS, True))
+    print(f"guard: guard_response             {guarded:6.2f}")
+    translation = Translation(ExternalURL.parse("https://hr.example.com/"), InternalURL.parse("http://intra/app/"))
+    print(f"translate: up                     {microseconds(lambda: translation.up(fields)):6.2f}")
+    print(f"translate: down                   {microseconds(lambda: translation.down(ANSWER_FIELDS)):6.2f}")
+    print(f"addresses: canonical_path         {microseconds(lambda: canonical_path(b'/leave/requests')):6.2f}")
+    print(f"addresses: with escapes           {microseconds(lambda: canonical_path(b'/leave/a%20b')):6.2f}")
+    cookies = [b"a=b; __Host-appproxy-session=" + b"h" * 43 + b"; c=d"]
+    print(f"cookies: take_reserved            {microseconds(lambda: take_reserved(cookies)):6.2f}")
 
 
 if __name__ == "__main__":

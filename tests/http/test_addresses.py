@@ -158,7 +158,8 @@ class PrefixTests(SynchronousTestCase):
     def test_nobody_climbs_out(self) -> None:
         """A path that is below the prefix for one reader and not for another reaches no origin."""
         for path in (
-            b"/hr/../hr/x", b"/x/../hr/y", b"//hr/x", b"/hr;a/x", b"/hr%2fx", b"/hrx", b"/", b"/hr/../x", b"/hr/..", b"/hr/%2e%2e/x",
+            b"/hr/../hr/x", b"/x/../hr/y", b"//hr/x", b"/hr;a/x", b"/hr%2fx", b"/hrx", b"/", b"/hr/../x",
+            b"/hr/..", b"/hr/%2e%2e/x",
             b"/hr/%5c", b"/HR/x",
         ):  # fmt: skip
             with self.assertRaises(AmbiguousPath, msg=repr(path)):
@@ -192,8 +193,10 @@ class HostTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Everything else is no host."""
         for value in (
-            b"", b".", b"a..b", b".a", b"-a", b"a-", b"a b", b"a,b", b"a/b", b"u@a", b"a:", b"a:0", b"a:65536", b"a:123456", b"a:+1",
-            b"::1", b"[::1", b"[::1]x", b"[1]", b"[fe80::1%eth0]", b"2130706433", b"0177.0.0.1", b"0x7f.1", b"1.2.3", b"a.1", b"a..",
+            b"", b".", b"a..b", b".a", b"-a", b"a-", b"a b", b"a,b", b"a/b", b"u@a", b"a:", b"a:0", b"a:65536",
+            b"a:123456", b"a:+1",
+            b"::1", b"[::1", b"[::1]x", b"[1]", b"[fe80::1%eth0]", b"2130706433", b"0177.0.0.1", b"0x7f.1",
+            b"1.2.3", b"a.1", b"a..",
             b"\xc3\xa4.test", b"a" * 64, b".".join([b"a" * 50] * 6), b"*.a",
         ):  # fmt: skip
             with self.assertRaises(MalformedHost, msg=repr(value)):

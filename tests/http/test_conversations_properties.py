@@ -21,7 +21,8 @@ REQUEST = (
 )
 ANSWER = (
     b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\n"
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX:  y \r\n\r\n5;x\r\nhello\r\nA\r\n0123456789\r\n0\r\nDigest: x\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX:  y \r\n\r\n"
+    b"5;x\r\nhello\r\nA\r\n0123456789\r\n0\r\nDigest: x\r\n\r\n"
 )
 cuts = st.lists(st.integers(0, 400), max_size=40).map(sorted)
 octets = st.one_of(
@@ -29,7 +30,8 @@ octets = st.one_of(
     st.sampled_from([case.octets for case in REQUESTS if len(case.octets) < 500]),
     st.lists(
         st.sampled_from(
-            [b"GET", b" ", b"/", b"HTTP/1.1", b"\r\n", b"\r", b"\n", b"Host: a", b"Content-Length: 1", b":", b"\t", b"0", b"5",
+            [b"GET", b" ", b"/", b"HTTP/1.1", b"\r\n", b"\r", b"\n", b"Host: a", b"Content-Length: 1", b":",
+            b"\t", b"0", b"5",
              b"Transfer-Encoding: chunked", b";", b"x", b"HTTP/1.1 200 OK", b"Connection: close", b"\0", b"\xff"]
         ),
         max_size=25,

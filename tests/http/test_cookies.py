@@ -114,7 +114,8 @@ class BuildingTests(SynchronousTestCase):
     def test_nonsense_is_refused(self) -> None:
         """No value ends the cookie early, no prefix promises too much."""
         for name, value, path, secure in (
-            (b"a b", b"x", b"/", True), (b"a", b"x;y", b"/", True), (b"a", b"x y", b"/", True), (b"a", b"x\r\n", b"/", True),
+            (b"a b", b"x", b"/", True), (b"a", b"x;y", b"/", True), (b"a", b"x y", b"/", True), (b"a",
+            b"x\r\n", b"/", True),
             (b"a", b"x", b"/;Domain=x", True), (b"__Host-a", b"x", b"/", False), (b"__Host-a", b"x", b"/y", True),
         ):  # fmt: skip
             with self.assertRaises(UnsafeHead):

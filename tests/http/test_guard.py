@@ -50,7 +50,8 @@ class GuardTests(SynchronousTestCase):
         """What is not well-formed is not repaired."""
         good = [(b"a", b"b")]
         for status, reason, fields in (
-            (99, b"", good), (600, b"", good), (200, b"a\r\nb", good), (200, b"", [(b"a b", b"c")]), (200, b"", [(b"", b"c")]),
+            (99, b"", good), (600, b"", good), (200, b"a\r\nb", good), (200, b"", [(b"a b", b"c")]), (200, b"",
+            [(b"", b"c")]),
             (200, b"", [(b"a", b"b\r\nc: d")]), (200, b"", [(b"a", b"\0")]),
         ):  # fmt: skip
             with self.assertRaises(UnsafeAnswer):
