@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.internet.protocol import Protocol
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
-from zope.interface import implementer  # type: ignore[import-untyped]
+from zope.interface import implementer
 
 from appproxy.net.failures import ConnectFailed, DialFailed, DnsFailed
 from appproxy.net.readiness import readiness_of

@@ -7,7 +7,7 @@ from typing import ClassVar
 from appproxy.errors import AppproxyError, Phase, Side
 
 
-class DialFailed(AppproxyError):  # noqa: N818 - it says what happened
+class DialFailed(AppproxyError):
     """The other side could not be reached.
 
     :ivar side: who did not answer; an origin unless the caller of :func:`appproxy.net.dial.dial` says otherwise.

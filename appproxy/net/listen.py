@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer  # type: ignore[import-untyped]
+from zope.interface import implementer
 
 from appproxy.config.listening import ListenAddress
 from appproxy.errors import ConfigError

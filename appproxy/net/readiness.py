@@ -17,7 +17,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer  # type: ignore[import-untyped]
+from zope.interface import implementer
 
 #: Events handled in one turn of the reactor; the kernel hands out the others in the next.
 EVENTS_PER_TURN = 256
@@ -88,16 +88,16 @@ class Readiness:
         """Serve the descriptors that are ready."""
         watched = self._watched
         for number, event in self._epoll.poll(0, EVENTS_PER_TURN):
-            descriptor: Any = watched.get(number)
-            if descriptor is None:
+            if number not in watched:
                 continue  # an earlier one of this turn has closed it
+            descriptor = watched[number]
             try:
                 # Errors and hang-ups go to whoever is waiting.  If the number means another socket by now, the call
                 # finds nothing to do.
                 mask = self._masks[number]
                 if mask & _IN and event != _OUT:
                     descriptor.doRead()
-                if mask & _OUT and event != _IN and watched.get(number) is descriptor:
+                if mask & _OUT and event != _IN and number in watched and watched[number] is descriptor:
                     descriptor.doWrite()
             except Exception:
                 self.log.failure("{descriptor!r} failed", event="net.descriptor-failed", descriptor=descriptor)

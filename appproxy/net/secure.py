@@ -43,6 +43,7 @@ class SecureSocket(ssl.SSLSocket):
 
 #: What OpenSSL says about a certificate (``X509_V_ERR_*``), for operators.
 _VERIFY_TEXTS = {
+    7: "the certificate was not signed by the authority that it names",
     9: "the certificate is not valid yet (is a clock wrong?)",
     10: "the certificate has expired",
     18: "the certificate is self-signed and not trusted",
@@ -226,6 +227,8 @@ class SecureTransport(SocketTransport):
             self._watch.addWriter(self)
         except WOULD_BLOCK:
             pass
+        except ssl.SSLZeroReturnError:  # how a proper end is told when our own half has ended already
+            ended = Failure(ConnectionDone())
         except OSError as error:
             ended = self._reason_for(error)
         if pieces:

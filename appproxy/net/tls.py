@@ -167,7 +167,7 @@ def _load_chain(context: ssl.SSLContext, certificate: Path, key: Path | None) ->
         reason = error.reason or ""
         if reason == "KEY_VALUES_MISMATCH":
             problem = f"the key in {key_file} does not belong to the certificate"
-        elif "PASSWORD" in reason or "DECRYPT" in reason:
+        elif "ENCRYPTED" in key_file.read_text("ascii", "replace"):
             problem = f"the key in {key_file} is encrypted; store it without a password"
         else:
             problem = f"no certificate chain followed by its key in PEM form ({explain(error)})"

@@ -37,7 +37,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer  # type: ignore[import-untyped]
+from zope.interface import implementer
 
 from appproxy.net.readiness import readiness_of
 from appproxy.net.sockets import Address, ConnectedSocket, is_internet
