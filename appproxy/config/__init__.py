@@ -4,7 +4,7 @@ Past this room nobody asks whether a port is a number or a file is there.  Every
 :class:`~appproxy.errors.ConfigError`: the file and key (or the environment variable), what is wrong, and the remedy.
 """
 
-from appproxy.config.apply import ApplyFile, read_apply
+from appproxy.config.apply import ApplyFile, parse_apply, read_apply
 from appproxy.config.connector import ConnectorConfig, read_connector
 from appproxy.config.listening import ListenAddress
 from appproxy.config.publishing import check_publishing
@@ -21,6 +21,7 @@ __all__ = [
     "RelayConfig",
     "check_private",
     "check_publishing",
+    "parse_apply",
     "read_apply",
     "read_connector",
     "read_relay",

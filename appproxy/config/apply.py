@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,15 @@ def read_apply(path: str | Path) -> ApplyFile:
 
     :raises ConfigError: one line naming the setting and the remedy.
     """
-    shown = str(path)
-    document = read_toml(Path(path), shown)
+    return parse_apply(read_toml(Path(path), str(path)), str(path))
+
+
+def parse_apply(document: Mapping[str, Any], shown: str) -> ApplyFile:
+    """Check an apply file that has been read already, or came as JSON with the same names.
+
+    :param shown: what errors call it.
+    :raises ConfigError: one line naming the setting and the remedy.
+    """
     place = Place(shown)
     for key in document:
         if key not in ("application", "connector_group"):

@@ -25,6 +25,7 @@ LATER: dict[str, tuple[object, ...]] = {
     "kerberos.principal": ("",),
     "kerberos.keytab_file": ("",),
     "kerberos.krb5_config_file": ("",),
+    "listen.metrics": ("",),
 }
 
 #: More channels to one relay spread the work too thin to batch it.
@@ -91,9 +92,6 @@ def read_connector(path: str | Path, environ: Mapping[str, str]) -> ConnectorCon
     document.setdefault("connector", {})
     folder = Path(path).absolute().parent
     config = convert(document, ConnectorConfig, place, LATER, folder)
-    metrics = config.listen.metrics
-    if metrics is not None and metrics.kind == "tcp" and not metrics.is_local:
-        raise place.error("listen.metrics", f"{metrics} is open to the network; write tcp:127.0.0.1:{metrics.port}")
     _check_file(config.origin.ca_file, "origin.ca_file", place)
     _check_file(config.connector.relay_ca_file, "connector.relay_ca_file", place)
     connector = _check_connector(config.connector, place)

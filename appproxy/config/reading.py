@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -15,6 +16,8 @@ from appproxy.config.converting import Later, Place, suggest
 from appproxy.errors import ConfigError
 
 PREFIX = "APPPROXY_"
+#: Variables this alike are a slip of the pen, not another program's.
+SLIP = 0.9
 _WHERE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)")
 
 
@@ -85,11 +88,13 @@ def overlay(
                 found[f"{section}.{key}"] = variable
         elif variable.startswith(f"{PREFIX}PROVIDER_") and f"{PREFIX}PROVIDER_" in sections:
             raise ConfigError(variable, "providers are set in the file only")
-        elif variable.startswith(tuple(sections)):
+        elif variable.startswith(tuple(sections)) or _is_slip(variable, known):
             raise ConfigError(variable, f"unknown setting; {suggest(variable, known)}")
-        elif variable.startswith(PREFIX) and (near := suggest(variable, known)).startswith("did you mean"):
-            raise ConfigError(variable, f"unknown setting; {near}")
     return found
+
+
+def _is_slip(variable: str, known: Collection[str]) -> bool:
+    return variable.startswith(PREFIX) and bool(get_close_matches(variable, known, cutoff=SLIP))
 
 
 def _variables(kind: type[msgspec.Struct], later: Later) -> dict[str, tuple[str, str, Any]]:

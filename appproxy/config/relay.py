@@ -25,7 +25,9 @@ DEFAULT_PUBLIC_URL = "https://proxy.localhost:4443"
 #: Keys of later releases, and the values of them that ask for nothing.
 LATER: dict[str, tuple[object, ...]] = {
     "relay.workers": (1,),
+    "listen.metrics": ("",),
     "listen.proxy_protocol": (False,),
+    "listen.trusted_proxies": ([],),
     "tls.acme": ({},),
     "provider.private_key": ("",),
     "provider.private_key_file": ("",),
@@ -181,9 +183,8 @@ def _check_listen(listen: Listen, relay: Relay, place: Place) -> Listen:
         raise place.error("listen.connectors", 'connectors come by TLS only; write for instance "tls:8443"')
     if listen.connectors in listen.clients and listen.connectors.port != 0:
         raise place.error("listen.connectors", f"{listen.connectors} is taken by listen.clients; use another port")
-    for key, local in (("admin", listen.admin), ("metrics", listen.metrics)):
-        if local is not None and local.kind == "tcp" and not local.is_local:
-            raise place.error(f"listen.{key}", f"{local} is open to the network; write tcp:127.0.0.1:{local.port}")
+    if listen.admin is not None and listen.admin.kind != "unix":
+        raise place.error("listen.admin", 'only a Unix socket is available in this release; write "unix:/path"')
     if listen.connect_url:
         connect = read_origin(listen.connect_url, place.of("listen.connect_url"))
         if connect.scheme != "https":

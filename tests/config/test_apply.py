@@ -1,0 +1,219 @@
+"""The apply file."""
+
+from __future__ import annotations
+
+import pytest
+
+from appproxy.applications import Application, ConnectorGroup
+from appproxy.config import ApplyFile, parse_apply, read_apply
+from appproxy.config.publishing import check_groups, check_overlap, check_publishing
+from tests.config.files import Written
+
+
+def written(**changes: str) -> str:
+    """An application as text; *changes* replace or add lines, with TOML on the right."""
+    lines = {
+        "id": '"hr"',
+        "external_url": '"https://hr.example.com/"',
+        "internal_url": '"http://hr.corp.local:8080/"',
+        "connector_group": '"hq"',
+        **{key.replace("__", "."): value for key, value in changes.items()},
+    }
+    return "[[application]]\n" + "".join(f"{key} = {value}\n" for key, value in lines.items() if value)
+
+
+def header(name: str, value: str) -> str:
+    """An application with one header."""
+    return written(sso=f'{{ mode = "header", header = [{{ name = "{name}", value = "{value}" }}] }}')
+
+
+HR = "apps.toml: application[hr]."
+_RESERVED = "is written by the relay or connector itself; choose another header"
+_SOURCES = "use user, groups, claim:NAME or const:TEXT"
+
+#: What is written, and what is said.
+MISTAKES = {
+    "[[applications]]": 'apps.toml: applications: unknown key; did you mean "application"?',
+    "[application]": "apps.toml: application: is written [[application]], with two brackets",
+    written(id=""): "apps.toml: application[0].id: is missing",
+    written(id='"a b"'): "apps.toml: application[0].id: 'a b' is not a name; use letters, digits, dots and hyphens",
+    written() + written(): HR + 'id: there are two applications "hr"; ids are unique',
+    written() + written(id='"pay"', external_url='"https://HR.example.com:443"'): (
+        "apps.toml: application[pay].external_url: https://hr.example.com/ belongs to application hr; "
+        "one URL, one application"
+    ),
+    written(extrenal_url='"x"'): HR + 'extrenal_url: unknown key; did you mean "external_url"?',
+    written(external_url='"http://hr.example.com/"'): (
+        HR + "external_url: must be https; http is for pass-through applications only"
+    ),
+    written(external_url='"https://hr.example.com/a%2Fb\\\\"'): (
+        HR + "external_url: 'https://hr.example.com/a%2Fb\\\\' has a space, control character or backslash"
+    ),
+    written(external_url='"https://hr.example.com/?x"'): (
+        HR + "external_url: 'https://hr.example.com/?x' has a query, fragment or user; leave it out"
+    ),
+    written(internal_url='"ftp://hr.corp.local/"'): (
+        HR + "internal_url: 'ftp://hr.corp.local/' is not an http or https address; write https://host/path/"
+    ),
+    written(internal_url='"http://u:p@hr.corp.local/"'): (
+        HR + "internal_url: 'http://u:p@hr.corp.local/' has a query, fragment or user; leave it out"
+    ),
+    written(internal_url='"https://*.corp.local/"'): (
+        HR + "internal_url: https://*.corp.local/ is a wildcard, but external_url is not"
+    ),
+    written(external_url='"https://*.10.0.0.1/"'): (
+        HR + "external_url: 'https://*.10.0.0.1/' has a wildcard before an address"
+    ),
+    written(connector_group='["hq", "dr"]'): (
+        HR + "connector_group: fail-over groups are not available in this release; name one"
+    ),
+    written(preauthentication='"saml"'): HR + "preauthentication: 'saml' is not one of \"oidc\", \"passthrough\"",
+    written(sso__mode='"kerberos"'): HR + 'sso.mode: "kerberos" is not available in this release; use none or header',
+    written(sso__mode='"heeder"'): HR + 'sso.mode: \'heeder\' is not one of "none", "header"',
+    written(sso__spn='"HTTP/hr"'): HR + "sso.spn: not available in this release; remove it",
+    written(sso__mode='"header"'): HR + "sso.header: is missing; say which header gets what",
+    header("X Remote", "user"): HR + "sso.header[0].name: 'X Remote' is not the name of a header",
+    header("Content_Length", "user"): HR + f"sso.header[0].name: Content_Length {_RESERVED}",
+    header("X-Forwarded-For", "user"): HR + f"sso.header[0].name: X-Forwarded-For {_RESERVED}",
+    header("Cookie", "user"): HR + f"sso.header[0].name: Cookie {_RESERVED}",
+    header("X-User", "email"): HR + f"sso.header[0].value: 'email' is not a source; {_SOURCES}",
+    header("X-User", "claim:"): HR + f"sso.header[0].value: 'claim:' is not a source; {_SOURCES}",
+    header("X-User", "lower(user)"): (
+        HR + f"sso.header[0].value: expressions are not available in this release; {_SOURCES}"
+    ),
+    header("X-User", "const:a\\nX-Admin: 1"): HR + "sso.header[0].value: has control characters, or space at an end",
+    header("X-User", "user").replace("[{", '[{ name = "x_user", value = "groups" }, {'): (
+        HR + "sso.header[1].name: X-User is set twice; origins take - _ and . for the same"
+    ),
+    written(preauthentication='"passthrough"', assigned='{ users = ["alice"] }'): (
+        HR + "assigned: has no effect with passthrough, which knows no users; remove it"
+    ),
+    written(preauthentication='"passthrough"', provider='"corp"'): (
+        HR + "provider: has no effect with passthrough, which signs nobody in; remove it"
+    ),
+    header("X-User", "user") + 'preauthentication = "passthrough"': (
+        HR + 'sso.header: can only be "const:…" with passthrough, which knows no users'
+    ),
+    written(home_page='"https://evil.example/"'): (
+        HR + "home_page: 'https://evil.example/' is not below the external URL; write for instance \"start/\""
+    ),
+    written(timeouts__connect='"0s"'): HR + "timeouts.connect: must be longer than nothing",
+    written(timeouts__connect="10"): HR + 'timeouts.connect: 10 is not a duration; write "30s", "5m", "12h" or "30d"',
+    written(session__idle='"2d"'): HR + "session.idle: 2d is longer than session.absolute, 1d",
+    written(cookies__secure="false"): HR + "cookies.secure: must be true; the relay's cookies are sent over https only",
+    written(cookies__partitioned="true"): HR + 'cookies.partitioned: has an effect with same_site = "none" only',
+    written(translate__bodies="true"): HR + "translate.bodies: not available in this release; remove it",
+    written(origin__pinned="true"): HR + "origin.pinned: not available in this release; remove it",
+    written(maintenance="true"): HR + "maintenance: not available in this release; remove it",
+    written(rule='[{ paths = ["/admin/"] }]'): HR + "rule: not available in this release; remove it",
+    '[[connector_group]]\nname = "hq"\n[[connector_group]]\nname = "hq"': (
+        'apps.toml: connector_group[1].name: there are two groups "hq"; names are unique'
+    ),
+    "[[connector_group]]": "apps.toml: connector_group[0].name: is missing",
+}  # fmt: skip
+
+
+@pytest.mark.feature("PUB-1")
+class TestReading(Written):
+    """Reading an apply file."""
+
+    def read(self, text: str) -> ApplyFile:
+        """Read a file that is *text*."""
+        return read_apply(self.write("apps.toml", text))
+
+    def test_every_mistake_is_one_line(self) -> None:
+        """Each mistake is told with the file, the application, the key and what to do."""
+        for text, said in MISTAKES.items():
+            self.assertEqual(self.problem(lambda text=text: self.read(text)), said, text)  # type: ignore[misc]
+
+    @pytest.mark.feature("PUB-2", "PUB-3", "PUB-4")
+    def test_addresses_are_canonical(self) -> None:
+        """One way to write each address: lower case, no default port, a slash at the end."""
+        external, internal = '"https://*.Apps.Example.com:443"', '"HTTPS://*.corp.local:8443/Base"'
+        (application,) = self.read(written(external_url=external, internal_url=internal)).applications
+        self.assertEqual(application.external_url, "https://*.apps.example.com/")
+        self.assertEqual(application.internal_url, "https://*.corp.local:8443/Base/")
+
+    def test_link_local_origins_are_refused(self) -> None:
+        """M04: addresses of cloud metadata services, unspecified and multicast ones are never published."""
+        for host in ("169.254.169.254", "0.0.0.0", "224.0.0.1", "[fe80::1]", "[::]", "[::ffff:169.254.169.254]"):
+            problem = self.problem(lambda host=host: self.read(written(internal_url=f'"http://{host}/"')))  # type: ignore[misc]
+            self.assertIn("is link-local, unspecified or multicast; such addresses are never published", problem)
+
+    def test_odd_spellings_of_addresses_are_no_way_round(self) -> None:
+        """M04: an address in decimal, octal or hexadecimal is not an origin."""
+        for host in ("2852039166", "0251.0376.0251.0376", "0xa9fea9fe", "169.254.43518"):
+            problem = self.problem(lambda host=host: self.read(written(internal_url=f'"http://{host}/"')))  # type: ignore[misc]
+            self.assertIn("has no valid host", problem)
+
+    def test_one_host_may_carry_several_applications(self) -> None:
+        """Applications below each other are fine, so is a host that a wildcard covers."""
+        text = (
+            written()
+            + written(id='"admin"', external_url='"https://hr.example.com/admin"')
+            + written(id='"all"', external_url='"https://*.example.com"')
+        )
+        self.assertEqual([each.id for each in self.read(text).applications], ["hr", "admin", "all"])
+
+    def test_a_list_of_one_group(self) -> None:
+        """A connector group may be written as a list of one."""
+        (application,) = self.read(written(connector_group='["hq"]')).applications
+        self.assertEqual(application.connector_group, "hq")
+
+    def test_keys_of_later_releases_may_ask_for_nothing(self) -> None:
+        """A file with everything of later releases turned off is accepted."""
+        self.read(written(translate__bodies="false", origin__pinned="false", segment="[]", maintenance="false"))
+
+    def test_a_document_that_came_as_json(self) -> None:
+        """The same checks hold for a document that is no file."""
+        said = "apply: application: is written [[application]], with two brackets"
+        self.assertEqual(self.problem(lambda: parse_apply({"application": 1}, "apply")), said)
+        self.assertEqual(
+            parse_apply({"connector_group": [{"name": "hq"}]}, "apply").groups, (ConnectorGroup(name="hq"),)
+        )
+
+
+class TestPublishing(Written):
+    """What only the relay that publishes can check."""
+
+    def application(self, **changes: str) -> Application:
+        """An application with *changes*."""
+        (application,) = read_apply(self.write("apps.toml", written(**changes))).applications
+        return application
+
+    def test_group_has_to_exist(self) -> None:
+        """An application names a group of the file or the store."""
+        check_groups([self.application()], {"hq"})
+        said = 'application[hr].connector_group: there is no connector group "hq"; add a [[connector_group]]'
+        self.assertEqual(self.problem(lambda: check_groups([self.application()], {"dr"})), said)
+
+    def test_provider_has_to_exist(self) -> None:
+        """The one provider need not be named; one of several has to be, and to exist."""
+        check_publishing([self.application()], ["corp"])
+        check_publishing([self.application(preauthentication='"passthrough"')], [])
+        check_publishing([self.application(provider='"b"')], ["a", "b"])
+        for application, providers, said in (
+            (self.application(provider='"c"'), ["a", "b"], 'there is no provider "c"; known: a, b'),
+            (self.application(), ["a", "b"], "is needed, there are several providers"),
+            (self.application(), [], "the relay has no provider to sign in with"),
+        ):
+            problem = self.problem(lambda a=application, p=providers: check_publishing([a], p))  # type: ignore[misc]
+            self.assertEqual(problem, f"application[hr].provider: {said}")
+
+    def test_own_host_is_the_relays(self) -> None:
+        """No application takes the relay's own host, not by a wildcard either."""
+        check_publishing([self.application()], ["corp"], "proxy.example.com")
+        for url in ("https://proxy.example.com/x", "https://*.example.com/"):
+            application = self.application(external_url=f'"{url}"')
+            problem = self.problem(lambda a=application: check_publishing([a], ["corp"], "proxy.example.com"))  # type: ignore[misc]
+            self.assertEqual(
+                problem, "application[hr].external_url: proxy.example.com is the relay's own host; choose another"
+            )
+
+    def test_overlap(self) -> None:
+        """N22: two applications never have one external URL."""
+        other = self.application(id='"pay"')
+        said = (
+            "application[pay].external_url: https://hr.example.com/ belongs to application hr; one URL, one application"
+        )
+        self.assertEqual(self.problem(lambda: check_overlap([self.application(), other])), said)
