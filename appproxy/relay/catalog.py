@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from appproxy.applications import Application, to_document
@@ -77,14 +77,6 @@ class Catalog:
             if host.endswith(suffix) and (found := _longest(entries, path)) is not None:
                 return found
         return None
-
-    def by_id(self, id: str, /) -> Application | None:
-        """The application of that id, enabled or not."""
-        return self.applications.get(id)
-
-    def __iter__(self) -> Iterator[Application]:
-        """All applications."""
-        return iter(self.applications.values())
 
     def at_host(self, host: str) -> list[Published]:
         """Every application published at *host*, longest path first."""

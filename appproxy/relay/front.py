@@ -8,6 +8,7 @@ The same class serves clients, the connectors' door and the admin socket; only t
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from http import HTTPStatus
 from typing import Any, Protocol
 
 import msgspec
@@ -27,6 +28,14 @@ from appproxy.relay.exchange import Exchange, PayloadTooLarge
 
 #: Bytes of pipelined requests that are read ahead before reading stops.
 READ_AHEAD = 64 * 1024
+
+
+_REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+
+
+def reason_for(status: int) -> bytes:
+    """The usual reason phrase, or none."""
+    return _REASONS.get(status, b"")
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +165,7 @@ class ClientExchange(Exchange):
         self.scheme = "https" if settings.secure else "http"
         self.host, self.authority = settings.authority(head.host)
         path, self.query = split_target(head.target)
-        self.path = canonical_path(path)
+        self.path = canonical_path(path) if path != b"*" else b"/"  # OPTIONS for the whole host
         self.client = front.client
         self.request_id = settings.new_id()
         cookies = head.known.get(b"cookie")
@@ -270,7 +279,7 @@ class ClientExchange(Exchange):
             complete.append((b"Cache-Control", b"no-store"))
         complete.extend(field for field in self._front.settings.answer_fields if field[0].lower() not in names)
         self.status, self.begun = status, True
-        self._front.write(self._front.conversation.whole(status, b"", complete, body))
+        self._front.write(self._front.conversation.whole(status, reason_for(status), complete, body))
         self._done()
 
     def informational(self, status: int, reason: bytes, fields: list[Field]) -> None:
@@ -446,7 +455,7 @@ class Front(TwistedProtocol):
                 return
         fields, body = self.settings.refused(self, bad)
         self._closing = True
-        self.write(self.conversation.whole(bad.status, b"", fields, body))
+        self.write(self.conversation.whole(bad.status, reason_for(bad.status), fields, body))
         self._linger()
 
     def pause_reading(self) -> None:

@@ -136,8 +136,8 @@ class Relaying:
         stream, exchange = self._stream, self._exchange
         assert stream is not None
         request_ended = exchange.ended
-        self._lost = True
         exchange.end(octets, trailers)
+        self._lost = True
         if not request_ended and not stream.closed:
             stream.reset(Code.NONE, "answered early")
         self._finish(None)

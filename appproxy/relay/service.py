@@ -97,6 +97,10 @@ class RelayService(Service):
         except (ConfigError, StoreUnavailable) as problem:
             tuning.give_up(self._reactor, "appproxy-relay", str(problem))
             return
+        except Exception:
+            self.log.failure("the relay could not start", event="relay.start-failed")
+            tuning.give_up(self._reactor, "appproxy-relay", "could not start; the log has the traceback")
+            return
         tuning.settle()
         notify("READY=1")
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))
@@ -154,7 +158,7 @@ class RelayService(Service):
         preauth = OpenIDConnect(
             relay_origin=config.relay.public_url,
             providers=providers,
-            published=lambda: self._gateway.catalog,
+            applications=lambda: self._gateway.catalog.applications,
             sessions=self._sessions,
             sealer=sealer,
             rendering=self._rendering,

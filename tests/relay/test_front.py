@@ -1,0 +1,230 @@
+"""The front: requests, pipelining, pauses, timers, refusals."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from appproxy.relay.front import READ_AHEAD
+from appproxy.wire.heads import ResponseHead
+from appproxy.wire.windows import INITIAL_WINDOW
+from tests.fakes.fronts import COOKIE, Bench, get
+
+OK = ResponseHead(200, b"OK", [(b"Content-Type", b"text/plain"), (b"Content-Length", b"5")])
+
+
+class FrontTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.bench = Bench()
+        self.client = self.bench.client()
+
+    def answer(self, number: int = -1, body: bytes = b"hello") -> None:
+        """The connector answers one of the streams that it was given."""
+        stream = self.bench.pair.opener.streams[number]
+        stream.answer(ResponseHead(200, b"OK", [(b"Content-Length", b"%d" % len(body))]))
+        stream.end(body)
+        self.bench.pair.run()
+
+    @pytest.mark.feature("HTTP-2")
+    def test_one_request(self) -> None:
+        """A request is carried, its answer comes back whole in one write, the connection stays."""
+        self.bench.sends(self.client, get())
+        self.answer()
+        self.assertTrue(self.client.take().endswith(b"\r\n\r\nhello"))
+        self.bench.sends(self.client, get())
+        self.answer(body=b"again")
+        self.assertTrue(self.client.take().endswith(b"again"))
+        self.assertFalse(self.client.disconnecting)
+
+    def test_pipelined_requests_are_answered_in_order(self) -> None:
+        """The second of two pipelined requests is not begun before the first is answered."""
+        self.bench.sends(self.client, get(path=b"/1") + get(path=b"/2"))
+        self.assertEqual(len(self.bench.pair.opener.streams), 1)
+        self.answer(body=b"one")
+        self.assertEqual([head.target for head, _, _ in self.bench.pair.opener.heads], [b"/1", b"/2"])
+        self.answer(body=b"two")
+        written = self.client.take()
+        self.assertLess(written.index(b"one"), written.index(b"two"))
+
+    def test_ten_thousand_pipelined_requests(self) -> None:
+        """D08: requests answered at once do not pile up on the stack, and reading stops while many wait."""
+        self.bench.sends(self.client, get(host=b"nowhere.example.com") * 10_000)
+        self.assertEqual(self.client.take().count(b"HTTP/1.1 404 Not Found"), 10_000)
+        other = self.bench.client()
+        self.bench.sends(other, get() + get() * (READ_AHEAD // 50))
+        self.assertFalse(other.reading)
+
+    def test_pipelined_client_that_does_not_read(self) -> None:
+        """D08: while the client's socket is full no further request is begun."""
+        self.client.producer.pauseProducing()
+        self.bench.sends(self.client, get(host=b"nowhere.example.com") * 3)
+        self.assertEqual(self.client.take().count(b"HTTP/1.1 404"), 1)
+        self.client.producer.resumeProducing()
+        self.assertEqual(self.client.take().count(b"HTTP/1.1 404"), 2)
+
+    @pytest.mark.feature("HTTP-2")
+    def test_upload_is_streamed_and_paused_without_credit(self) -> None:
+        """A request body passes as it comes; when the connector takes nothing the client's socket rests."""
+        self.bench.pair.opener.greedy = False
+        head = b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 1000000\r\n\r\n"
+        self.bench.sends(self.client, head + b"x" * 1000)
+        receiver = self.bench.pair.opener.receivers[0]
+        self.assertEqual(len(receiver.data), 1000)
+        self.bench.sends(self.client, b"x" * INITIAL_WINDOW)
+        self.assertFalse(self.client.reading)
+        self.assertEqual(len(receiver.data), INITIAL_WINDOW)
+        taken = len(receiver.data)
+        receiver.stream.consumed(taken)
+        self.bench.pair.run()
+        self.assertTrue(self.client.reading)
+        self.bench.sends(self.client, b"x" * (1_000_000 - 1000 - INITIAL_WINDOW))
+        while taken < len(receiver.data):
+            step, taken = len(receiver.data) - taken, len(receiver.data)
+            receiver.stream.consumed(step)
+            self.bench.pair.run()
+        self.assertEqual((taken, receiver.ended), (1_000_000, True))
+
+    def test_slow_reader_pauses_its_own_stream_only(self) -> None:
+        """C09: a client that stops reading stops its origin; another client of the same channel goes on."""
+        self.bench.sends(self.client, get())
+        slow = self.bench.pair.opener.streams[0]
+        slow.answer(ResponseHead(200, b"OK", []))
+        self.client.producer.pauseProducing()
+        slow.write(b"~" * (4 * INITIAL_WINDOW))
+        self.bench.pair.run(300)
+        self.assertEqual(self.client.take().count(b"~"), INITIAL_WINDOW)
+        other = self.bench.client()
+        self.bench.sends(other, get())
+        self.answer()
+        self.assertIn(b"hello", other.take())
+        self.client.producer.resumeProducing()
+        self.bench.pair.run(300)
+        self.assertEqual(self.client.take().count(b"~"), 3 * INITIAL_WINDOW)
+
+    def test_malformed_request_is_answered_and_closed(self) -> None:
+        """What is not strictly HTTP gets its status and a close; nothing reaches a connector."""
+        self.bench.sends(self.client, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 400 Bad Request"))
+        self.assertTrue(self.client.half_closed)
+        self.assertEqual(self.bench.pair.opener.streams, [])
+
+    def test_ambiguous_path_is_400(self) -> None:
+        """A path that origins read in different ways is refused before routing."""
+        self.bench.sends(self.client, get(path=b"/a/%2e%2e/b"))
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 400"))
+
+    def test_malformed_body_aborts_after_the_answer_began(self) -> None:
+        """A broken chunk in the middle of an exchange resets the stream; what was begun is cut, never ended politely."""
+        self.bench.sends(
+            self.client,
+            b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        )
+        stream = self.bench.pair.opener.streams[0]
+        stream.answer(ResponseHead(200, b"OK", []))
+        stream.write(b"begun")
+        self.bench.pair.run()
+        self.bench.sends(self.client, b"zz\r\n")
+        self.assertTrue(self.client.aborted)
+        self.assertEqual(len(self.bench.pair.opener.receivers[0].resets), 1)
+
+    @pytest.mark.feature("HTTP-5")
+    def test_slow_head_is_408(self) -> None:
+        """D01: a head that is not complete in 30 s is answered 408 and closed."""
+        self.client.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost:")
+        self.bench.clock.advance(31)
+        self.bench.settings.sweep()
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 408"))
+        self.assertTrue(self.client.half_closed)
+
+    def test_silent_connection_is_closed(self) -> None:
+        """D05: a connection that never says anything is closed without a word."""
+        self.bench.clock.advance(31)
+        self.bench.settings.sweep()
+        self.assertEqual((self.client.take(), self.client.disconnecting), (b"", True))
+
+    @pytest.mark.feature("HTTP-5")
+    def test_slow_body_is_408(self) -> None:
+        """D02: a body that stops coming for a minute ends the exchange; the connector hears of it."""
+        self.bench.sends(
+            self.client, b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 10\r\n\r\nab"
+        )
+        self.bench.clock.advance(61)
+        self.bench.settings.sweep()
+        self.bench.pair.run()
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 408"))
+        self.assertEqual(len(self.bench.pair.opener.receivers[0].resets), 1)
+
+    def test_client_that_never_reads_is_cut_off(self) -> None:
+        """D03: an answer that nobody reads for two minutes is given up."""
+        self.bench.sends(self.client, get())
+        self.client.producer.pauseProducing()
+        self.bench.clock.advance(121)
+        self.bench.settings.sweep()
+        self.assertTrue(self.client.aborted)
+
+    def test_waiting_for_the_origin_has_no_front_timer(self) -> None:
+        """A whole request that waits for its origin is not timed by the front."""
+        self.bench.sends(self.client, get())
+        self.bench.clock.advance(3600)
+        self.bench.settings.sweep()
+        self.assertFalse(self.client.aborted or self.client.disconnecting)
+
+    def test_client_that_goes_away_cancels(self) -> None:
+        """C35: the stream of a client that went away is reset at once."""
+        self.bench.sends(self.client, get())
+        self.client.lose()
+        self.bench.pair.run()
+        self.assertEqual(self.bench.pair.opener.receivers[0].resets[0][0], 4)
+        self.assertEqual(self.bench.records[0][4], "client-gone")
+
+    def test_early_answer_to_an_upload(self) -> None:
+        """An answer that ends before a long body came is delivered; the rest is not awaited and the connection ends."""
+        self.bench.sends(
+            self.client, b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 9000000\r\n\r\nab"
+        )
+        self.answer(body=b"enough")
+        self.assertIn(b"enough", self.client.take())
+        self.assertTrue(self.client.half_closed)
+        self.bench.sends(self.client, b"x" * 1000)
+        self.bench.clock.advance(6)
+        self.bench.settings.sweep()
+        self.assertTrue(self.client.aborted)
+
+    def test_relay_reads_a_body_of_its_own(self) -> None:
+        """The relay's own pages get the whole body, also when it comes late."""
+        head = b"POST /x HTTP/1.1\r\nHost: proxy.example.com\r\nContent-Length: 6\r\n\r\nabc"
+        self.bench.sends(self.client, head)
+        self.bench.sends(self.client, b"def")
+        self.assertTrue(self.client.take().endswith(b"own abcdef"))
+
+    def test_relay_refuses_a_long_body_of_its_own(self) -> None:
+        """A03: more than a page of the relay's own takes is 413, announced or not."""
+        announced = b"POST /x HTTP/1.1\r\nHost: proxy.example.com\r\nContent-Length: 5000\r\n\r\n"
+        self.bench.sends(self.client, announced)
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 413"))
+        other = self.bench.client()
+        self.bench.sends(other, b"POST /x HTTP/1.1\r\nHost: proxy.example.com\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self.bench.sends(other, b"5dc\r\n" + b"x" * 1500 + b"\r\n")
+        self.assertTrue(other.take().startswith(b"HTTP/1.1 413"))
+
+    def test_expect_continue_waits_for_the_origin(self) -> None:
+        """100-continue is the origin's to send; the relay passes it on."""
+        self.bench.sends(
+            self.client,
+            b"PUT /f HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+        )
+        self.assertEqual(self.client.take(), b"")
+        stream = self.bench.pair.opener.streams[0]
+        stream.answer(ResponseHead(100, b"Continue", []), informational=True)
+        self.bench.pair.run()
+        self.assertEqual(self.client.take(), b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.bench.sends(self.client, b"abc")
+        self.assertTrue(self.bench.pair.opener.receivers[0].ended)
+
+    def test_half_closed_client_still_gets_its_answer(self) -> None:
+        """A client that ends its half after a whole request reads the answer, then the connection closes."""
+        self.bench.sends(self.client, get())
+        self.client.protocol.readConnectionLost()
+        self.answer()
+        self.assertIn(b"hello", self.client.take())
+        self.assertTrue(self.client.disconnecting)

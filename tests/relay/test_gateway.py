@@ -1,0 +1,305 @@
+"""The gateway: routing, identity, decisions, connectors, failures; one access record each."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from appproxy.applications import Application, Assigned, HeaderRule, SingleSignOn
+from appproxy.identity import Identity
+from appproxy.relay.attachments import Attachment
+from appproxy.wire.frames import Code
+from appproxy.wire.heads import ResponseHead
+from tests.fakes.channels import Pair
+from tests.fakes.fronts import APPLICATIONS, COOKIE, Bench, FakeSession, get
+
+
+class GatewayTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.bench = Bench()
+        self.client = self.bench.client()
+
+    def asked(self, data: bytes) -> bytes:
+        """Send and return what the relay answers by itself."""
+        self.bench.sends(self.client, data)
+        return self.client.take()
+
+    def test_unknown_host_is_404(self) -> None:
+        """N17: what is not published is 404 and reaches nobody."""
+        self.assertIn(b"404", self.asked(get(host=b"other.example.com")))
+        self.assertEqual(self.bench.pair.opener.streams, [])
+
+    def test_stranger_is_challenged(self) -> None:
+        """A01, A05: without a session nothing reaches a connector; neither does an upgrade."""
+        self.assertIn(b"401", self.asked(get(more=b"")))
+        upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        self.assertIn(b"401", self.asked(get(more=upgrade)))
+        self.assertEqual(self.bench.pair.opener.streams, [])
+        self.assertEqual(self.bench.records[0][4], "challenged")
+
+    @pytest.mark.feature("POL-1")
+    def test_unassigned_user_is_refused(self) -> None:
+        """A34: signed in but not assigned is 403 and reaches nobody."""
+        answer = self.asked(get(host=b"locked.example.com"))
+        self.assertIn(b"403", answer)
+        self.assertIn(b"refused client policy", answer)
+        self.assertEqual(self.bench.pair.opener.streams, [])
+
+    def test_passthrough_needs_no_session(self) -> None:
+        """A pass-through application is reached by anybody, without an identity."""
+        self.asked(get(host=b"open.example.com", more=b""))
+        head = self.bench.pair.opener.heads[0][0]
+        self.assertEqual((head.application, head.identity), ("open", None))
+
+    def test_what_the_connector_is_told(self) -> None:
+        """Target, order and case stay; hop-by-hop fields and the relay's cookies go; the relay vouches for the rest."""
+        self.asked(
+            get(
+                path=b"/a%2Fb?q=%26",
+                more=COOKIE + b"X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nConnection: x-gone\r\nX-Gone: 1\r\naB: c\r\n",
+            )
+        )
+        head = self.bench.pair.opener.heads[0][0]
+        fields = dict(head.fields)
+        self.assertEqual(head.target, b"/a%2Fb?q=%26")
+        self.assertEqual(fields[b"Cookie"], b"theme=dark")
+        self.assertEqual(fields[b"X-Forwarded-For"], b"192.0.2.7")
+        self.assertEqual(fields[b"Forwarded"], b'for=192.0.2.7;host="hr.example.com";proto=https')
+        self.assertEqual(fields[b"X-Forwarded-Port"], b"443")
+        self.assertEqual(fields[b"Via"], b"1.1 appproxy")
+        self.assertEqual(fields[b"aB"], b"c")
+        self.assertNotIn(b"X-Gone", fields)
+        self.assertNotIn(b"Connection", fields)
+        self.assertEqual(head.identity, {"user": "alice"})
+
+    def test_identity_is_no_more_than_needed(self) -> None:
+        """Groups and claims travel only for applications whose single sign-on uses them."""
+        rules = (HeaderRule(name="X-G", value="groups"), HeaderRule(name="X-M", value="claim:mail"))
+        application = Application(
+            id="told",
+            external_url="https://told.example.com/",
+            internal_url="http://t/",
+            connector_group="hq",
+            assigned=Assigned(everyone=True),
+            sso=SingleSignOn(mode="header", header=rules),
+        )
+        bench = Bench([application])
+        bench.preauth.session = FakeSession(Identity("i", "s", "bob", ("g",), {"mail": "b@x", "secret": "y"}))
+        bench.sends(bench.client(), get(host=b"told.example.com"))
+        self.assertEqual(
+            bench.pair.opener.heads[0][0].identity, {"user": "bob", "groups": ["g"], "claims": {"mail": "b@x"}}
+        )
+
+    def test_no_connector_is_503(self) -> None:
+        """HTTP-8: without a connector the answer is 503 and says so."""
+        self.bench.attachments.remove(self.bench.attachments.by_connector["c-1"])
+        answer = self.asked(get())
+        self.assertIn(b"HTTP/1.1 503", answer)
+        self.assertIn(b"no-connector relay channel", answer)
+
+    @pytest.mark.feature("HTTP-8")
+    def test_connector_failures_have_their_status(self) -> None:
+        """Each code of the channel becomes a status, a side and a phase."""
+        for code, expected in (
+            (Code.UNKNOWN_APPLICATION, b"502 Bad Gateway|unknown-application connector channel"),
+            (Code.NOT_ALLOWED, b"502 Bad Gateway|not-allowed-here connector policy"),
+            (Code.DNS, b"502 Bad Gateway|origin-unresolved origin dns"),
+            (Code.CONNECT, b"502 Bad Gateway|origin-unreachable origin connect"),
+            (Code.TLS, b"502 Bad Gateway|origin-tls origin tls"),
+            (Code.SSO, b"502 Bad Gateway|sso-failed connector sso"),
+            (Code.FIRST_BYTE, b"504 Gateway Timeout|origin-timeout origin first byte"),
+            (Code.ORIGIN_BROKE_OFF, b"502 Bad Gateway|origin-broke-off origin first byte"),
+            (Code.NOT_HTTP, b"502 Bad Gateway|origin-not-http origin first byte"),
+            (Code.INTERNAL, b"502 Bad Gateway|connector-failed connector channel"),
+        ):
+            client = self.bench.client()
+            self.bench.sends(client, get())
+            self.bench.pair.opener.streams[-1].reset(code, "details for the log")
+            self.bench.pair.run()
+            answer = client.take()
+            for part in expected.split(b"|"):
+                self.assertIn(part, answer, code)
+            self.assertNotIn(b"details", answer)
+
+    def test_failure_after_the_head_aborts(self) -> None:
+        """C38, C39: once the head is out, a failure cuts the connection; no polite end."""
+        self.bench.sends(self.client, get())
+        stream = self.bench.pair.opener.streams[0]
+        stream.answer(ResponseHead(200, b"OK", [(b"Content-Length", b"10")]))
+        stream.write(b"half")
+        self.bench.pair.run()
+        stream.reset(Code.ORIGIN_BROKE_OFF)
+        self.bench.pair.run()
+        self.assertTrue(self.client.aborted)
+        self.assertEqual(self.bench.records[0][4], "cut-short origin-broke-off")
+
+    def test_lost_channel_is_502_for_a_post(self) -> None:
+        """C33: a POST whose connector dies is 502; it is never sent twice."""
+        self.bench.sends(self.client, b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 2\r\n\r\nab")
+        self.bench.pair.relay.carrier_closed(1006, "cut")
+        self.assertIn(b"connector-lost connector channel", self.client.take())
+
+    @pytest.mark.feature("HTTP-9")
+    def test_lost_channel_is_retried_for_a_get(self) -> None:
+        """C34: an idempotent request without a body goes to another connector, once."""
+        other = Pair()
+        attachment = Attachment("c-2", "hq-2", "hq", boot="b", epoch=1, peer="p", since=0)
+        attachment.channels.append(other.relay)
+        self.bench.attachments.add(attachment)
+        self.bench.sends(self.client, get(path=b"/once"))
+        self.bench.pair.relay.carrier_closed(1006, "cut")
+        other.run()
+        self.assertEqual([head.target for head, _, _ in other.opener.heads], [b"/once"])
+        other.opener.streams[0].answer(ResponseHead(204, b"No Content", []), end=True)
+        other.run()
+        self.assertIn(b"HTTP/1.1 204", self.client.take())
+
+    @pytest.mark.feature("HTTP-9")
+    def test_refused_stream_is_tried_elsewhere(self) -> None:
+        """RESET(refused) means that nothing was delivered; with nobody else left it is 503."""
+        self.bench.sends(self.client, get())
+        self.bench.pair.opener.streams[0].reset(Code.REFUSED)
+        self.bench.pair.run()
+        self.assertIn(b"connector-busy connector channel", self.client.take())
+
+    def test_least_outstanding_connector_is_taken(self) -> None:
+        """CON-5: the next request goes to the connector with the least under way."""
+        other = Pair()
+        attachment = Attachment("c-2", "hq-2", "hq", boot="b", epoch=1, peer="p", since=0)
+        attachment.channels.append(other.relay)
+        self.bench.attachments.add(attachment)
+        for _ in range(4):
+            self.bench.sends(self.bench.client(), get())
+        other.run()
+        self.assertEqual((len(self.bench.pair.opener.streams), len(other.opener.streams)), (2, 2))
+
+    def test_hostile_answers_become_502(self) -> None:
+        """C20, C22: header injection and lengths that contradict each other are never written to a client."""
+        for fields in (
+            [(b"X", b"a\r\nSet-Cookie: b")],
+            [(b"Bad Name", b"a")],
+            [(b"Content-Length", b"5"), (b"Content-Length", b"6")],
+            [(b"Content-Length", b"-1")],
+        ):
+            client = self.bench.client()
+            self.bench.sends(client, get())
+            self.bench.pair.opener.streams[-1].answer(ResponseHead(200, b"OK", fields))
+            self.bench.pair.run()
+            self.assertTrue(client.take().startswith(b"HTTP/1.1 502"), fields)
+
+    def test_body_longer_or_shorter_than_announced_is_cut(self) -> None:
+        """C22: the relay frames by itself; a body that does not fit its head ends the connection."""
+        for body in (b"too long", b"x"):
+            client = self.bench.client()
+            self.bench.sends(client, get())
+            stream = self.bench.pair.opener.streams[-1]
+            stream.answer(ResponseHead(200, b"OK", [(b"Content-Length", b"3")]))
+            stream.end(body)
+            self.bench.pair.run()
+            self.assertTrue(client.aborted, body)
+
+    def test_reserved_cookies_of_an_origin_are_dropped(self) -> None:
+        """S09: an origin cannot set the relay's cookies; its own pass."""
+        self.bench.sends(self.client, get())
+        fields = [(b"Set-Cookie", b"__Host-appproxy-session=evil"), (b"Set-Cookie", b"theme=light")]
+        self.bench.pair.opener.streams[0].answer(ResponseHead(200, b"OK", fields), end=True)
+        self.bench.pair.run()
+        answer = self.client.take()
+        self.assertNotIn(b"evil", answer)
+        self.assertIn(b"theme=light", answer)
+
+    @pytest.mark.feature("HTTP-4")
+    def test_upgrade_becomes_a_pipe(self) -> None:
+        """After a 101 octets pass both ways, cookies of the handshake kept, each half closed alone."""
+        upgrade = COOKIE + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        self.bench.sends(self.client, get(more=upgrade) + b"early frame")
+        head, end, offered = self.bench.pair.opener.heads[0]
+        self.assertEqual((dict(head.fields)[b"Upgrade"], end, offered), (b"websocket", False, True))
+        stream, receiver = self.bench.pair.opener.streams[0], self.bench.pair.opener.receivers[0]
+        self.assertEqual(receiver.data, b"")
+        fields = [(b"Upgrade", b"websocket"), (b"Set-Cookie", b"a=b")]
+        stream.answer(ResponseHead(101, b"Switching Protocols", fields), upgrade=True)
+        stream.write(b"\x81\x05hello")
+        self.bench.pair.run()
+        written = self.client.take()
+        self.assertIn(b"Set-Cookie: a=b", written)
+        self.assertTrue(written.endswith(b"\r\n\r\n\x81\x05hello"))
+        self.assertEqual(receiver.data, b"early frame")
+        self.bench.sends(self.client, b"more")
+        self.assertEqual(receiver.data, b"early framemore")
+        self.client.protocol.readConnectionLost()
+        self.bench.pair.run()
+        self.assertTrue(receiver.ended)
+        self.assertFalse(self.client.disconnecting)
+        stream.end(b"bye")
+        self.bench.pair.run()
+        self.assertEqual(self.client.take(), b"bye")
+        self.assertTrue(self.client.disconnecting)
+
+    def test_refused_upgrade_is_an_ordinary_answer(self) -> None:
+        """C37: what the client sent early after a refused upgrade is never forwarded."""
+        upgrade = COOKIE + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        self.bench.sends(self.client, get(more=upgrade) + b"GET /smuggled HTTP/1.1\r\nHost: hr.example.com\r\n\r\n")
+        self.bench.pair.opener.streams[0].answer(ResponseHead(403, b"No", [(b"Content-Length", b"0")]), end=True)
+        self.bench.pair.run()
+        self.assertIn(b"HTTP/1.1 403", self.client.take())
+        self.assertEqual(len(self.bench.pair.opener.streams), 1)
+        self.assertTrue(self.client.disconnecting or self.client.half_closed)
+
+    def test_end_of_the_session_ends_its_pipes(self) -> None:
+        """W03: when the session ends, its open WebSocket is cut and the connector told."""
+        upgrade = COOKIE + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        self.bench.sends(self.client, get(more=upgrade))
+        self.bench.pair.opener.streams[0].answer(
+            ResponseHead(101, b"Switching Protocols", [(b"Upgrade", b"websocket")]), upgrade=True
+        )
+        self.bench.pair.run()
+        assert self.bench.preauth.session is not None
+        self.bench.preauth.session.cut()
+        self.bench.pair.run()
+        self.assertTrue(self.client.aborted)
+        self.assertEqual(self.bench.pair.opener.receivers[0].resets[0][0], Code.CANCELLED)
+
+    @pytest.mark.feature("PUB-10")
+    def test_a_new_catalog_leaves_streams_alone(self) -> None:
+        """A change of what is published drops no stream that is under way; new requests see it at once."""
+        self.bench.sends(self.client, get())
+        from appproxy.relay.catalog import Catalog
+
+        self.bench.gateway.catalog = Catalog(APPLICATIONS[1:])
+        stream = self.bench.pair.opener.streams[0]
+        stream.answer(ResponseHead(200, b"OK", [(b"Content-Length", b"4")]))
+        stream.end(b"done")
+        self.bench.pair.run()
+        self.assertTrue(self.client.take().endswith(b"done"))
+        self.assertIn(b"404", self.asked(get()))
+
+    @pytest.mark.feature("OBS-1")
+    def test_one_record_per_request(self) -> None:
+        """Every request leaves one record with application, user, connector and bytes both ways."""
+        self.bench.sends(self.client, b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 2\r\n\r\nab")
+        stream = self.bench.pair.opener.streams[0]
+        stream.answer(ResponseHead(200, b"OK", []))
+        stream.end(b"hello")
+        self.bench.pair.run()
+        ((_, application, user, _, cause, up, down),) = self.bench.records
+        self.assertEqual((application, user, cause, up, down), ("hr", "alice", "", 2, 5))
+
+    def test_trailers_pass(self) -> None:
+        """HTTP-3: trailers of the origin reach the client after a chunked body."""
+        self.bench.sends(self.client, get())
+        stream = self.bench.pair.opener.streams[0]
+        stream.answer(ResponseHead(200, b"OK", []))
+        stream.write(b"x")
+        stream.finish([(b"X-Digest", b"d")])
+        self.bench.pair.run()
+        self.assertTrue(self.client.take().endswith(b"0\r\nX-Digest: d\r\n\r\n"))
+
+    def test_head_request_keeps_its_length(self) -> None:
+        """An answer to HEAD says the length it would have, and has no body."""
+        self.bench.sends(self.client, get().replace(b"GET", b"HEAD", 1))
+        self.bench.pair.opener.streams[0].answer(ResponseHead(200, b"OK", [(b"Content-Length", b"77")]), end=True)
+        self.bench.pair.run()
+        answer = self.client.take()
+        self.assertIn(b"Content-Length: 77\r\n", answer)
+        self.assertTrue(answer.endswith(b"\r\n\r\n"))
