@@ -21,6 +21,7 @@ from twisted.logger import Logger
 
 from appproxy.applications import Application
 from appproxy.errors import AppproxyError, Phase, Side
+from appproxy.http.messages import Field
 from appproxy.relay.exchange import Exchange
 from appproxy.relay.preauth.attempts import Attempt, Ticket, Wish, hash_binding
 from appproxy.relay.preauth.cookies import BINDING, SESSION, expire_cookie, set_cookie
@@ -42,7 +43,6 @@ from appproxy.store import once, sessions
 from appproxy.store.interface import Database, Store, StoreUnavailable
 from appproxy.store.records import SessionRecord
 
-Field = tuple[bytes, bytes]
 Journey = Callable[[Exchange], Coroutine[Deferred[Any], Any, None]]
 
 PREFIX = b"/.appproxy/"

@@ -22,8 +22,6 @@ from appproxy.relay.sessions import Session
 from appproxy.store import sessions
 from appproxy.store.interface import Store, StoreUnavailable
 
-Field = tuple[bytes, bytes]
-
 #: For how long a sign-out page that was opened works.
 _TOKEN_SECONDS = 3600
 _MAX_FORM_BYTES = 16 * 1024

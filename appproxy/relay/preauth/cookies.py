@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from appproxy.http.cookies import set_cookie as build
+from appproxy.http.messages import Field
+
 #: The session of this host.
 SESSION = b"__Host-appproxy-session"
 #: Binds a sign-in to the browser that wanted it, on the application's host.
@@ -24,19 +27,12 @@ def set_cookie(
     same_site: SameSite = "lax",
     partitioned: bool = False,
     http_only: bool = True,
-) -> tuple[bytes, bytes]:
+) -> Field:
     """A Set-Cookie field; *max_age* seconds, or until the browser is closed."""
-    parts = [name + b"=" + value, b"Path=/", b"Secure"]
-    if http_only:
-        parts.append(b"HttpOnly")
-    parts.append(b"SameSite=" + same_site.capitalize().encode())
-    if partitioned:
-        parts.append(b"Partitioned")
-    if max_age is not None:
-        parts.append(b"Max-Age=%d" % max_age)
-    return b"Set-Cookie", b"; ".join(parts)
+    site = same_site.capitalize().encode()
+    return build(name, value, max_age=max_age, same_site=site, partitioned=partitioned, http_only=http_only)
 
 
-def expire_cookie(name: bytes, *, same_site: SameSite = "lax", partitioned: bool = False) -> tuple[bytes, bytes]:
+def expire_cookie(name: bytes, *, same_site: SameSite = "lax", partitioned: bool = False) -> Field:
     """A Set-Cookie field that takes the cookie away."""
     return set_cookie(name, b"", max_age=0, same_site=same_site, partitioned=partitioned)

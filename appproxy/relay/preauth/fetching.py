@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from OpenSSL.crypto import FILETYPE_PEM, load_certificate
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
@@ -17,7 +17,7 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IPolicyForHTTPS, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from appproxy.errors import ConfigError
@@ -94,6 +94,28 @@ class _Trust:
         return cast(IOpenSSLContextFactory, optionsForClientTLS(hostname.decode("ascii"), trustRoot=self._roots))
 
 
+@implementer(IBodyProducer)
+class _Body:
+    """A form, written at once."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def stopProducing(self) -> None:
+        """Nothing is left to stop."""
+
+    def pauseProducing(self) -> None:
+        """Nothing is left to pause."""
+
+    def resumeProducing(self) -> None:
+        """Nothing is left to resume."""
+
+
 @implementer(IAgent)
 class _PlainAgent:
     """Asks for no compression and takes none: treq would decode it all, whatever it expands to."""
@@ -109,7 +131,9 @@ class _PlainAgent:
     @staticmethod
     def _check(response: Any) -> IResponse:
         if response.headers.getRawHeaders(b"content-encoding", [b"identity"]) != [b"identity"]:
-            response.deliverBody(_Reader(0))
+            unread = _Reader(0)
+            unread.body.addErrback(lambda _: None)
+            response.deliverBody(unread)
             raise ProviderUnreachable("the answer is compressed although that was not asked for")
         return cast(IResponse, response)
 
@@ -148,7 +172,7 @@ class TreqFetch:
             method,
             url,
             headers=Headers({name: [value] for name, value in headers.items()}),
-            data=body or None,
+            data=cast(IBodyProducer, _Body(body)) if body else None,
             allow_redirects=False,
             unbuffered=True,
             reactor=self._reactor,

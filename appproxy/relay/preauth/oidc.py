@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from appproxy.applications import Application
 from appproxy.errors import Phase, Side
+from appproxy.http.messages import Field
 from appproxy.relay.exchange import Exchange
 from appproxy.relay.preauth.attempts import Attempts, random_text
 from appproxy.relay.preauth.cookies import BINDING, ROUNDS, SESSION, SameSite, expire_cookie, set_cookie
@@ -26,8 +27,6 @@ MAX_LOOKED_AT = 4
 #: So many sign-ins within so many seconds, none of which led to a session, are a loop.
 MAX_ROUNDS, ROUND_SECONDS = 3, 60
 _BINDING = re.compile(rb"[A-Za-z0-9_-]{43}")
-
-Field = tuple[bytes, bytes]
 
 
 def passing_site(application: Application) -> tuple[SameSite, bool]:

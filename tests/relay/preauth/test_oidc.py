@@ -37,7 +37,7 @@ class ChallengeTest(SynchronousTestCase):
         self.assertTrue(answer.value("Location").startswith(RELAY + "/.appproxy/sign-in?wish="))
         self.assertRegex(
             answer.value("Set-Cookie"),
-            r"^__Host-appproxy-binding=[\w-]{43}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=600$",
+            r"^__Host-appproxy-binding=[\w-]{43}; Path=/; Max-Age=600; Secure; HttpOnly; SameSite=Lax$",
         )
         self.assertEqual(self.challenge(b"HEAD").status, 302)
 
