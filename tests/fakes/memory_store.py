@@ -22,7 +22,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.answered_at = 0.0
         self.away = False
-        self._db = sqlite3.connect(":memory:", isolation_level=None)
+        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         migrate(self._db, Path("memory"), read_migrations())
 
     async def start(self) -> None:
