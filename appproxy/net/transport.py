@@ -422,7 +422,7 @@ class SocketTransport(ConnectedSocket):
     def _check_flush(self) -> None:
         """A peer that takes nothing cannot hold a closing connection for ever."""
         self._timer = None
-        if self._flushed < FLUSH_BYTES:
+        if self._queue and self._flushed < FLUSH_BYTES:
             self.abortConnection()
         else:
             self._flushed = 0

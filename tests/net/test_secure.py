@@ -218,6 +218,43 @@ class TestEnds:
         assert not refusals
         assert near.events == ["made", "write lost"]
 
+    @ensureDeferred
+    async def test_goodbye_needs_room(self, tls_link: Link) -> None:
+        """So it is when both halves end."""
+        near, far = await tls_link.pair()
+        secured = near.transport._socket
+        refusals = [True, True]
+        plain = secured.unwrap
+
+        def unwrap() -> Any:
+            if refusals:
+                refusals.pop()
+                raise ssl.SSLWantWriteError
+            return plain()
+
+        secured.unwrap = unwrap
+        near.transport.loseConnection()
+        assert isinstance(await far.lost(), ConnectionDone)
+        assert not refusals
+        await near.lost()
+
+    @ensureDeferred
+    async def test_a_read_that_needs_room(self, tls_link: Link) -> None:
+        """A read that has to answer first (a key update) goes on when the kernel has room."""
+        near, far = await tls_link.pair()
+        plain, refusals = near.transport._recv, [True]
+
+        def recv(size: int) -> bytes:
+            if refusals:
+                refusals.pop()
+                raise ssl.SSLWantWriteError
+            return bytes(plain(size))
+
+        near.transport._recv = recv
+        far.transport.write(b"after the update")
+        assert await near.got(16) == b"after the update"
+        assert not refusals
+
     def test_the_record_alone(self) -> None:
         """``close_notify`` neither sends nor reads anything on the real socket."""
         near, far = socket.socketpair()

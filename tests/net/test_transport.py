@@ -331,6 +331,61 @@ class TestEnding:
         assert isinstance(await near.lost(), ConnectionAborted)
 
     @ensureDeferred
+    async def test_a_peer_that_reads_slowly(self, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Flushing may take many times its seconds as long as enough leaves in each."""
+        monkeypatch.setattr(transport, "FLUSH_SECONDS", 0.01)
+        monkeypatch.setattr(transport, "FLUSH_BYTES", 1)
+        near, far = await link.pair(far=SlowReader)
+        near.transport.write(LARGE)
+        near.transport.loseConnection()
+        await far.lost()
+        assert far.received == LARGE
+
+    @ensureDeferred
+    async def test_a_slow_producer_is_waited_for(self, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The deadline is for the peer, not for whoever still has something to send."""
+        monkeypatch.setattr(transport, "FLUSH_SECONDS", 0.005)
+        near, far = await link.pair()
+        near.transport.registerProducer(Pushing(near.transport), True)
+        near.transport.loseConnection()
+        first = near.transport._timer
+        await until(lambda: near.transport._timer is not first)
+        near.transport.write(b"at last")
+        near.transport.unregisterProducer()
+        await far.lost()
+        assert far.received == b"at last"
+
+    @ensureDeferred
+    async def test_a_reset_while_reading_is_paused(self, link: Link) -> None:
+        """Whoever still writes to a peer that is gone is told, paused or not."""
+        near, far = await link.pair()
+        near.transport.pauseProducing()
+        near.transport.write(LARGE)
+        far.transport.abortConnection()
+        await near.lost()
+        assert near.events == ["made", "lost"]
+
+    @ensureDeferred
+    async def test_the_last_words_of_a_peer_that_is_gone(self, link: Link) -> None:
+        """A failing send does not throw away what has arrived before."""
+        near, far = await link.pair()
+        far.transport.write(b"413 Content Too Large")
+        far.transport.loseConnection()
+        near.transport._send_failed(BrokenPipeError("as if the kernel had said so"))
+        near.transport.write(b"ignored")
+        reason = await near.lost()
+        assert isinstance(reason, ConnectionLost)
+        assert near.received == b"413 Content Too Large"
+
+    @ensureDeferred
+    async def test_a_failing_send_while_closing(self, link: Link) -> None:
+        """Closing a connection that has failed is immediate."""
+        near, _far = await link.pair()
+        near.transport._send_failed(BrokenPipeError("as if the kernel had said so"))
+        near.transport.loseConnection()
+        assert isinstance(await near.lost(), ConnectionLost)
+
+    @ensureDeferred
     async def test_a_peer_that_never_closes(self, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
         """Lingering has an end, and flushing with progress has not."""
         monkeypatch.setattr(transport, "LINGER_SECONDS", 0.02)
