@@ -1,0 +1,312 @@
+"""The connector, assembled: everything it consists of is made here and handed what it needs."""
+
+from __future__ import annotations
+
+import platform
+import random
+import secrets
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+import appproxy
+from appproxy import tuning
+from appproxy.channel.carrier import CloseCode
+from appproxy.channel.dial import ChannelDialler
+from appproxy.channel.protocol import Channel
+from appproxy.config import ConnectorConfig
+from appproxy.connector.allowing import AllowList
+from appproxy.connector.assignments import Assignments
+from appproxy.connector.credentials import Credentials, PendingKey, next_epoch
+from appproxy.connector.deadlines import Deadlines
+from appproxy.connector.dialing import Dialling
+from appproxy.connector.enrolment import Enrolment
+from appproxy.connector.origin import Origins
+from appproxy.connector.serve import Serving
+from appproxy.errors import ConfigError, Side
+from appproxy.logs import AccessLog
+from appproxy.net.dial import dial
+from appproxy.net.notify import notify, watchdog_seconds
+from appproxy.net.tls import ClientTLS
+from appproxy.tasks import Tasks
+from appproxy.wire import control
+from appproxy.wire.connection import Budget, Connection
+from appproxy.wire.heads import RequestHead
+
+#: Between the first channel and the second, and so on: a relay that just came back is not stormed.
+STAGGER_SECONDS: Final = 1.0
+#: How often it is looked whether the certificate is due for renewal.
+RENEWAL_LOOK_SECONDS: Final = 3600.0
+
+
+class ConnectorService(Service):
+    """One connector process.
+
+    :raises ConfigError: the settings cannot work.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, config: ConnectorConfig) -> None:
+        self.config = config
+        self._reactor = reactor
+        self._tasks = Tasks()
+        self._deadlines = Deadlines(reactor)
+        allow = AllowList(config.connector.allow)
+        self._assignments = Assignments(self._dial_origin, self._deadlines, allow, config.origin.ca_file)
+        self._access = AccessLog.open(config.logging, reactor)
+        self._serving = Serving(self._assignments, Origins(reactor), reactor, self._record)
+        self._budget = Budget()
+        self._relays: list[RelayLink] = []
+        self._loops: list[LoopingCall] = []
+
+    # Life
+
+    def startService(self) -> None:
+        """Twisted: enrol if needed, then dial; what only an administrator can mend ends the program."""
+        super().startService()
+        self._tasks.spawn("start", self._start())
+
+    async def _start(self) -> None:
+        settings = self.config.connector
+        try:
+            credentials = await Enrolment(settings, self._reactor, random.random).credentials()
+            epoch = next_epoch(settings.state_dir, time.time())
+            hello = control.Hello(
+                connector=credentials.connector,
+                version=appproxy.__version__,
+                boot=secrets.token_hex(8),
+                epoch=epoch,
+                host={"system": platform.system(), "release": platform.release(), "name": platform.node()},
+            )
+            self._relays = [RelayLink(self, relay, credentials, hello) for relay in settings.relays]
+        except (ConfigError, OSError) as problem:
+            tuning.give_up(self._reactor, "appproxy-connector", str(problem))
+            return
+        for relay in self._relays:
+            relay.start()
+        self._every(RENEWAL_LOOK_SECONDS, self._renew_when_due)
+        if watchdog := watchdog_seconds():
+            self._every(watchdog, lambda: notify("WATCHDOG=1"))
+        tuning.settle()
+        notify("READY=1")
+        self.log.info(
+            "connector {connector} ({name}) dials {relays}",
+            event="connector.ready",
+            connector=credentials.connector,
+            name=settings.name,
+            relays=", ".join(settings.relays),
+        )
+
+    async def stopService(self) -> None:
+        """Twisted: take no more, finish what is in flight, close."""
+        await super().stopService()
+        notify("STOPPING=1")
+        for loop in self._loops:
+            loop.stop()
+        await DeferredList([relay.stop() for relay in self._relays])
+        await self._tasks.stop()
+        self._assignments.close()
+        self._deadlines.stop()
+        self._access.close()
+
+    def _every(self, seconds: float, work: Any) -> None:
+        loop = LoopingCall(work)
+        loop.clock = self._reactor
+        loop.start(seconds, now=False)
+        self._loops.append(loop)
+
+    def _renew_when_due(self) -> None:
+        for relay in self._relays:
+            if relay.renew_when_due(time.time()):
+                return
+
+    # What relays' links need
+
+    def make_channel(self, owner: Any) -> Channel:
+        """A channel whose streams are served here."""
+        clock = self._reactor
+        return Channel(
+            clock, Connection(Side.CONNECTOR, budget=self._budget, clock=clock.seconds), owner, self._serving
+        )
+
+    def dial_relay(self, relay: str, tls: ClientTLS, channel: Channel) -> Coroutine[Deferred[Any], Any, Any]:
+        """Connect *channel* to *relay*."""
+        parts = urlsplit(relay)
+        host, port = parts.hostname or "", parts.port or 443
+        dialler = ChannelDialler(host, port, channel)
+        return dial(self._reactor, host, port, lambda address: dialler.carrier(), tls)
+
+    def later(self, seconds: float, call: Any) -> None:
+        """Call later."""
+        self._reactor.callLater(seconds, call)
+
+    def dialling(self, relay: str, owner: Any) -> Dialling:
+        """One more channel to *relay*."""
+        return Dialling(relay, owner, self._reactor, random.random)
+
+    def assigned(self, told: control.Assignments) -> dict[str, str]:
+        """New assignments; returns what is refused and why."""
+        refused = self._assignments.replace(told.version, told.applications)
+        self.log.info(
+            "{count} applications assigned, version {version}",
+            event="connector.assigned",
+            count=len(self._assignments),
+            version=told.version,
+        )
+        for application, reason in refused.items():
+            self.log.warn(
+                "application {application} is not served: {reason}",
+                event="connector.refused-assignment",
+                application=application,
+                reason=reason,
+            )
+        return refused
+
+    @property
+    def assignments_version(self) -> int:
+        """Of the snapshot in force."""
+        return self._assignments.version
+
+    def disconnected(self) -> None:
+        """A channel was lost; with the last one, whatever version comes next is taken, even an older one."""
+        if not any(dialling.is_up for relay in self._relays for dialling in relay.diallings):
+            self._assignments.version = -1
+
+    # Origins
+
+    def _dial_origin(
+        self, host: str, port: int, factory: Any, tls: ClientTLS | None, seconds: float
+    ) -> Coroutine[Deferred[Any], Any, Any]:
+        return dial(self._reactor, host, port, factory, tls, seconds)
+
+    def _record(self, head: RequestHead, status: int, up: int, down: int, seconds: float, cause: str) -> None:
+        user = head.identity.get("user", "") if head.identity else ""
+        self._access.record(
+            head.request_id, head.client, head.host, head.method, head.target, status, up, down, seconds,
+            head.application, user, self.config.connector.name, cause,
+        )  # fmt: skip
+
+
+class RelayLink:
+    """All channels to one relay: first one alone, then one more a second."""
+
+    log = Logger()
+
+    def __init__(self, service: ConnectorService, relay: str, credentials: Credentials, hello: control.Hello) -> None:
+        self.relay = relay
+        self.diallings: list[Dialling] = []
+        self._service = service
+        self._credentials = credentials
+        self._tls = credentials.tls()
+        self._hello: dict[str, Any] = msgspec.to_builtins(hello)
+        self._pending: PendingKey | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin with the first channel."""
+        self._add()
+
+    def stop(self) -> Deferred[Any]:
+        """Drain and close all."""
+        self._stopping = True
+        return DeferredList([dialling.stop() for dialling in self.diallings])
+
+    def _add(self) -> None:
+        if not self._stopping and len(self.diallings) < self._service.config.connector.channels:
+            dialling = self._service.dialling(self.relay, self)
+            self.diallings.append(dialling)
+            dialling.start()
+
+    def renew_when_due(self, now: float) -> bool:
+        """Ask for a new certificate over a channel that is up, when two thirds of the old one's life are over."""
+        if now < self._credentials.renewal:
+            return True
+        for dialling in self.diallings:
+            if dialling.is_up and dialling.channel is not None:
+                self._pending = PendingKey()
+                request = self._pending.signing_request(self._credentials.connector)
+                dialling.channel.control({"type": "renew", "csr": request, "certificate": ""})
+                return True
+        self.log.error(
+            "the certificate expires on {when} and no relay can be asked for a new one",
+            event="connector.renewal-late",
+            when=time.strftime("%Y-%m-%d", time.gmtime(self._credentials.not_after)),
+        )
+        return False
+
+    # dialing.Owner
+
+    def make_channel(self, owner: Any) -> Channel:
+        """A channel that is not connected yet."""
+        return self._service.make_channel(owner)
+
+    def dial(self, channel: Channel) -> Coroutine[Deferred[Any], Any, Any]:
+        """Connect it."""
+        return self._service.dial_relay(self.relay, self._tls, channel)
+
+    def hello(self) -> dict[str, Any]:
+        """Who we are."""
+        return self._hello
+
+    def risen(self, dialling: Dialling) -> None:
+        """One is up: time for the next."""
+        if dialling is self.diallings[-1]:
+            self._service.later(STAGGER_SECONDS, self._add)
+        self.renew_when_due(time.time())
+
+    def fallen(self, dialling: Dialling) -> None:
+        """One is up no more."""
+        self._service.disconnected()
+
+    def told(self, dialling: Dialling, channel: Channel, document: control.AnyDocument) -> None:
+        """The relay told something."""
+        if isinstance(document, control.Assignments):
+            if document.version < self._service.assignments_version:
+                return  # another relay is ahead of this one
+            refused = self._service.assigned(document)
+            if refused:
+                channel.control({"type": "refused", "version": document.version, "reasons": refused})
+            else:
+                channel.control({"type": "applied", "version": document.version})
+        elif isinstance(document, control.Renew) and document.certificate:
+            self._renewed(document.certificate)
+        elif isinstance(document, control.Revoked):
+            self.log.error(
+                "{relay} has revoked this connector: {reason}; enrol it again with a new token",
+                event="connector.revoked",
+                relay=self.relay,
+                reason=document.reason,
+            )
+            channel.close(CloseCode.NORMAL, "revoked")
+
+    def _renewed(self, certificate: str) -> None:
+        pending, self._pending = self._pending, None
+        state_dir: Path = self._service.config.connector.state_dir
+        if pending is None:
+            return
+        try:
+            pending.keep(certificate, self._credentials.issuer, state_dir)
+            renewed = Credentials.load(state_dir, self._service.config.connector.relay_ca_file)
+            assert renewed is not None
+            self._credentials, self._tls = renewed, renewed.tls()
+        except (ValueError, ConfigError, OSError) as problem:
+            self.log.error(
+                "the renewed certificate is of no use: {problem}",
+                event="connector.renewal-failed",
+                problem=str(problem),
+            )
+            return
+        self.log.info(
+            "certificate renewed until {when}",
+            event="connector.renewed",
+            when=time.strftime("%Y-%m-%d", time.gmtime(renewed.not_after)),
+        )
