@@ -88,6 +88,7 @@ class Receiving:
         "_trifles",
         "_wanted",
         "_windows",
+        "_woken",
         "limits",
         "offences",
         "side",
@@ -141,6 +142,8 @@ class Receiving:
         self._final: int | None = None
         self._leaving = False
         self._broken = False
+        #: The channel has credit again: all who wait are to be told.
+        self._woken = False
         self._openings = Allowance(limits.openings, clock)
         self._resets = Allowance(limits.resets, clock)
         self._windows = Allowance(limits.windows, clock)
@@ -206,6 +209,9 @@ class Receiving:
             raise ChannelViolation(violation.code, violation.text, events) from None
         if at < size:
             self._held += data[at:]
+        if self._woken:
+            self._woken = False
+            events.extend(map(RoomOpened, self._out.waiting))
         return events
 
     def _receive_request(self, flags: int, number: int, payload: bytes, events: list[Event]) -> None:
@@ -312,9 +318,9 @@ class Receiving:
             window = what.window
             if window is None:
                 window = what.window = ReceiveWindow()
+            self._budget.waiting += size
             if not window.receive(size):
                 raise ProtocolViolation(Code.FLOW, "DATA without credit of its stream")
-            self._budget.waiting += size
         elif not flags:
             return
         what.state = state
@@ -334,7 +340,7 @@ class Receiving:
             if credit > CHANNEL_WINDOW - out.credit:
                 raise ProtocolViolation(Code.FLOW, "more credit than the channel has")
             out.credit += credit
-            events.extend(map(RoomOpened, out.waiting))
+            self._woken = True
             return
         what = self._streams.get(number)
         if what is None:
@@ -377,8 +383,7 @@ class Receiving:
             events.append(Pong(opaque, U32.unpack(age)[0] if age else None))
         elif opaque == NUDGE and self._out.nudged:
             self._out.nudged = False
-            if self._out.credit:
-                events.extend(map(RoomOpened, self._out.waiting))
+            self._woken = self._out.credit > 0
         else:
             raise ProtocolViolation(Code.PROTOCOL, "an answer to a PING that was not sent")
 

@@ -343,7 +343,7 @@ class CreditTests(SynchronousTestCase):
             connector.send(stream, b"x" * INITIAL_WINDOW)
         self.assertEqual((connector.room(65), connector.room(66)), (0, 0))
         carry(connector, relay)
-        self.assertEqual(carry(relay, connector), [RoomOpened(65), RoomOpened(66)] * 16)
+        self.assertEqual(carry(relay, connector), [RoomOpened(65), RoomOpened(66)])
         self.assertGreater(connector.room(65), 0)
 
     def test_starved_of_both(self) -> None:
@@ -373,7 +373,7 @@ class CreditTests(SynchronousTestCase):
         self.assertEqual(connector.room(65), 0)
         connector.reset(64, Code.ORIGIN_BROKE_OFF)
         message = connector.output(65536)
-        self.assertEqual([kind for kind, *_ in split(message)[-2:]], [DATA, DATA])
+        self.assertIn((PING, 0, 0, NUDGE), split(message))
         relay.receive(message)
         self.assertEqual(carry(relay, connector), [RoomOpened(65)])
         self.assertGreaterEqual(connector.room(65), frames.MAX_DATA)
@@ -392,7 +392,7 @@ class CreditTests(SynchronousTestCase):
         while size := connector.room(66):
             connector.send(66, b"x" * size)
         self.assertEqual(connector.receive(frame(PING, 0, NUDGE, END)), [])
-        self.assertEqual(connector.receive(window(0, 1000)), [RoomOpened(65), RoomOpened(66)])
+        self.assertEqual(connector.receive(window(0, 1000)), [RoomOpened(65)])
 
     def test_who_waits_may_end(self) -> None:
         """A stream that ends with trailers leaves the line."""
