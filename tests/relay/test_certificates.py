@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 import ssl
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +54,16 @@ def names(certificate: x509.Certificate) -> list[str]:
     return alternatives.get_values_for_type(x509.DNSName)
 
 
+class FolderTestCase(SynchronousTestCase):
+    def folder(self) -> Path:
+        """A folder that is gone after the test."""
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        return folder
+
+
 @pytest.mark.feature("PUB-8")
-class ServerCertificatesTests(SynchronousTestCase):
+class ServerCertificatesTests(FolderTestCase):
     def setUp(self) -> None:
         self.now = NOW
         self.published = {"hr.localhost"}
@@ -64,8 +74,7 @@ class ServerCertificatesTests(SynchronousTestCase):
         )
 
     def directory(self, **files: str) -> Certificates:
-        folder = Path(self.mktemp())
-        folder.mkdir()
+        folder = self.folder()
         other = OtherAuthority()
         for stem, name in files.items():
             other.write(folder / f"{stem}.pem", name)
@@ -140,9 +149,8 @@ class ServerCertificatesTests(SynchronousTestCase):
 
     def test_nothing_is_left_on_the_disk(self) -> None:
         """Keys of development certificates stay in memory."""
-        folder = Path(self.mktemp())
-        folder.mkdir()
-        self.patch(__import__("tempfile"), "tempdir", str(folder))
+        folder = self.folder()
+        self.patch(tempfile, "tempdir", str(folder))
         self.make().find("hr.localhost")
         self.assertEqual(list(folder.iterdir()), [])
 
@@ -170,12 +178,11 @@ class OpenAuthorityTests(SynchronousTestCase):
         self.assertIn("restore a backup", str(error))
 
 
-class PublishAuthorityTests(SynchronousTestCase):
+class PublishAuthorityTests(FolderTestCase):
     @pytest.mark.feature("PUB-8")
     def test_writes_the_certificate_and_no_key(self) -> None:
         """The file is the certificate, readable by all; a stale one is replaced."""
-        folder = Path(self.mktemp())
-        folder.mkdir()
+        folder = self.folder()
         (folder / "development-ca.pem").write_text("old")
         path = publish_authority(AUTHORITY, folder)
         self.assertEqual(path.read_bytes(), AUTHORITY.pem)
