@@ -13,7 +13,7 @@ import msgspec
 from twisted.logger import Logger
 
 from appproxy.errors import ConfigError
-from appproxy.logs.escaping import escape, word
+from appproxy.logs.escaping import escape, escape_json, word
 
 #: A record waits no longer than this.
 FLUSH_SECONDS = 0.5
@@ -244,7 +244,7 @@ class AccessLog:
             )
         )  # fmt: skip
         if not line.isascii() or b"\x7f" in line:
-            return escape(line.decode()).encode() + b"\n"
+            return escape_json(line.decode()).encode() + b"\n"
         return line + b"\n"
 
 

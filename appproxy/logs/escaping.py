@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache
 
-#: Everything that could end a line, move a cursor or reverse the direction of writing.
-_UNSAFE = re.compile(
-    r"[^\x20-\x7e\xa1-\xac\xae-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\ud7ff\uf900-\ufdff\ufe10-\ufefe]"
-)
+_NOT_ASCII_PRINTABLE = re.compile(r"[^ -~]")
 _SECRET = re.compile(
     r"(?P<scheme>\b(?:bearer|basic|negotiate|ntlm)\s+)[A-Za-z0-9._~+/=-]{8,}"
     r"|(?P<name>\b(?:access_token|client_assertion|client_secret|code|code_verifier|id_token|password|refresh_token|state"
@@ -18,14 +16,33 @@ _SECRET = re.compile(
 )
 #: Names of event fields that are never written.
 _SECRET_FIELD = re.compile(r"secret|password|token|cookie|authorization|credential|private|handle$", re.IGNORECASE)
+#: What needs no quotes.
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 REDACTED = "[redacted]"
 
 
 def escape(text: str) -> str:
-    """Text without control, direction and private characters: ``\\n``, ``\\x1b``, ``\\u202e`` as they are written."""
+    """Text with everything escaped that could end a line, move a cursor or turn the direction: ``\\n``, ``\\u202e``."""
     if text.isascii() and text.isprintable():
         return text
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "backslashreplace").decode("ascii"), text)
+    return _NOT_ASCII_PRINTABLE.sub(_as_in_python, text)
+
+
+def escape_json(text: str) -> str:
+    """The same for text that is JSON already."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _NOT_ASCII_PRINTABLE.sub(_as_in_json, text)
+
+
+def _as_in_python(match: re.Match[str]) -> str:
+    character = match[0]
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+
+def _as_in_json(match: re.Match[str]) -> str:
+    character = match[0]
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def scrub(text: str) -> str:
@@ -43,7 +60,6 @@ def word(text: str) -> str:
     """One column of a line: as it is, ``-`` when empty, quoted when a reader could take it for several."""
     if not text:
         return "-"
-    text = escape(text)
-    if text.isascii() and re.fullmatch(r"[^\s\"=\\]+", text) and text != "-":
+    if _PLAIN.fullmatch(text) and text != "-":
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from appproxy.errors import ConfigError
-from appproxy.logs.escaping import REDACTED, escape, is_secret, scrub
+from appproxy.logs.escaping import REDACTED, escape, escape_json, is_secret, scrub
 
 _STDOUT = 1
 
@@ -72,7 +72,9 @@ class EventLog:
         try:
             descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
-            raise ConfigError("logging.file", f"{self._file} cannot be opened: {error.strerror}") from None
+            raise ConfigError(
+                "logging.file", f"{self._file} cannot be opened: {(error.strerror or str(error)).lower()}"
+            ) from None
         if self._descriptor != _STDOUT:
             os.close(self._descriptor)
         self._descriptor = descriptor
@@ -117,7 +119,7 @@ def _json(event: LogEvent, level: Any) -> str:
             line[name] = value
     if traceback := _traceback(event):
         line["traceback"] = scrub(traceback)
-    return escape(msgspec.json.encode(line, enc_hook=str).decode())
+    return escape_json(msgspec.json.encode(line, enc_hook=str).decode())
 
 
 def _traceback(event: LogEvent) -> str:
