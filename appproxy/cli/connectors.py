@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import socket
+from pathlib import Path
 
 from appproxy.cli.command import Invocation
 from appproxy.cli.relay import Relay, add_socket
@@ -30,10 +32,19 @@ def define(verb: str, parser: argparse.ArgumentParser) -> None:
 
 def _define_enrol(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--relay", metavar="URL", required=True, help="where connectors come in, https://host[:port]")
-    parser.add_argument("--token-file", metavar="F", required=True, help="the file with the one-time token")
-    parser.add_argument("--state-dir", metavar="D", required=True, help="where key and certificate are kept")
+    parser.add_argument("--token-file", metavar="F", required=True, type=Path, help="the file with the one-time token")
+    parser.add_argument("--state-dir", metavar="D", required=True, type=Path, help="where key and certificate are kept")
+    parser.add_argument("--name", metavar="N", default=socket.gethostname(), help="default: the host name")
+    parser.add_argument("--relay-ca-file", metavar="F", type=Path, help="instead of the authority that the token names")
     add_output(parser)
     parser.set_defaults(run=enrol_connector)
+
+
+def enrol_connector(invocation: Invocation) -> int:
+    """Get the connector on this machine its certificate."""
+    from appproxy.cli.enrolment import enrol
+
+    return enrol(invocation)
 
 
 def issue_token(invocation: Invocation) -> None:
@@ -81,8 +92,3 @@ def revoke_connector(invocation: Invocation) -> None:
     connector = invocation.arguments.id
     document = Relay.of(invocation).ask("POST", "connectors", connector, "revoke")
     show(invocation.arguments, document, f"connector {connector} is revoked; its channels end now")
-
-
-def enrol_connector(invocation: Invocation) -> None:
-    """Make a key, spend the token, keep the certificate."""
-    raise NotImplementedError
