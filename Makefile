@@ -1,0 +1,83 @@
+# `make demo` shows it, `make test` checks it; `make help` lists the rest.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Whatever Python is new enough; `make PYTHON=/usr/bin/python3.12 …` chooses.
+PYTHON := $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
+# What was installed is remembered by what it was installed from.
+HASH := $(shell cat setup.cfg setup.py pyproject.toml twisted/plugins/*.py | sha256sum | cut -c1-12)
+NODE_HASH := $(shell sha256sum tests/live/node/package.json | cut -c1-12)
+PORT ?= 8443
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test lint packages bench features docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo [PORT=9443]  relay, connector, intranet and identity provider on this machine, to try out'
+	@echo 'make test              install what the tests need, then lint and run all tests'
+	@echo 'make lint              ruff, mypy and the order of the layers'
+	@echo 'make bench             measure what a request costs'
+	@echo 'make features          which rows of docs/features.rst the last make test has shown'
+	@echo 'make docs              the documentation, into build/docs'
+	@echo 'make clean             remove what was built and installed here; .demo stays'
+
+demo: $(VENV)/.demo-$(HASH)
+	@exec $(BIN)/python -m appproxy.demo --port $(PORT)
+
+test: lint packages $(VENV)/.node-$(NODE_HASH)
+	@$(BIN)/pytest --features-file .test-results/features.json
+
+lint: $(VENV)/.test-$(HASH)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+packages:
+	@.ci/packages
+
+bench: $(VENV)/.test-$(HASH)
+	@for each in tests/bench/bench_*.py; do \
+	echo "== $$each"; $(BIN)/python -m "$$(echo $${each%.py} | tr / .)" || exit 1; done
+
+features: $(VENV)/.test-$(HASH)
+	@$(BIN)/python -m tests.features
+
+docs: $(VENV)/.docs-$(HASH)
+	@$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	@echo 'build/docs/index.html'
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis .test-results
+	rm -rf tests/live/node/node_modules
+
+# The environment
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3'; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'this Python has no venv; on Debian: apt-get install python3-venv'; exit 1; }
+
+# dropin.cache is Twisted's list of plug-ins; written here so that no program has to.
+$(VENV)/.demo-$(HASH): | $(BIN)/python
+	@echo 'installing appproxy into $(VENV)'
+	@$(PIP) install -e .
+	@$(BIN)/twistd --help >/dev/null
+	@touch $@
+
+$(VENV)/.test-$(HASH): | $(VENV)/.demo-$(HASH)
+	@echo 'installing what the tests need into $(VENV)'
+	@$(PIP) install -e '.[test,dev]'
+	@touch $@
+
+$(VENV)/.docs-$(HASH): | $(VENV)/.demo-$(HASH)
+	@$(PIP) install -e '.[docs]'
+	@touch $@
+
+# Without npm the tests that need a real provider say so and are skipped.
+$(VENV)/.node-$(NODE_HASH): tests/live/node/package.json | $(VENV)/.test-$(HASH) packages
+	@if command -v npm >/dev/null; then \
+	cd tests/live/node && npm install --no-audit --no-fund --no-package-lock --loglevel=error >/dev/null; \
+	else echo 'npm is missing: tests with a real identity provider are skipped'; fi
+	@touch $@
