@@ -32,7 +32,7 @@ from appproxy.connector.enrolment import Enrolment
 from appproxy.connector.origin import Origins
 from appproxy.connector.serve import Serving
 from appproxy.errors import ConfigError, Side
-from appproxy.logs import AccessLog
+from appproxy.logs import AccessLog, EventLog, attach
 from appproxy.net.dial import dial
 from appproxy.net.notify import notify, watchdog_seconds
 from appproxy.net.tls import ClientTLS
@@ -62,6 +62,8 @@ class ConnectorService(Service):
         self._deadlines = Deadlines(reactor)
         allow = AllowList(config.connector.allow)
         self._assignments = Assignments(self._dial_origin, self._deadlines, allow, config.origin.ca_file)
+        self._events: EventLog | None = None
+        self._refused: dict[str, str] = {}
         self._access = AccessLog.open(config.logging, reactor)
         self._serving = Serving(self._assignments, Origins(reactor), reactor, self._record)
         self._budget = Budget()
@@ -69,6 +71,11 @@ class ConnectorService(Service):
         self._loops: list[LoopingCall] = []
 
     # Life
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Twisted: the application's log is ours from here on."""
+        super().setServiceParent(parent)
+        self._events = attach(parent, self.config.logging)
 
     def startService(self) -> None:
         """Twisted: enrol if needed, then dial; what only an administrator can mend ends the program."""
@@ -106,10 +113,15 @@ class ConnectorService(Service):
             relays=", ".join(settings.relays),
         )
 
-    async def stopService(self) -> None:
+    def stopService(self) -> Deferred[None]:
         """Twisted: take no more, finish what is in flight, close."""
-        await super().stopService()
+        super().stopService()
         notify("STOPPING=1")
+        stopping = Deferred.fromCoroutine(self._stop())
+        stopping.addErrback(lambda failure: self.log.failure("stopping failed", failure, event="connector.stop-failed"))
+        return stopping
+
+    async def _stop(self) -> None:
         for loop in self._loops:
             loop.stop()
         await DeferredList([relay.stop() for relay in self._relays])
@@ -154,8 +166,10 @@ class ConnectorService(Service):
         return Dialling(relay, owner, self._reactor, random.random)
 
     def assigned(self, told: control.Assignments) -> dict[str, str]:
-        """New assignments; returns what is refused and why."""
-        refused = self._assignments.replace(told.version, told.applications)
+        """Assignments, new ones or those of another channel again; returns what is refused and why."""
+        if told.version == self._assignments.version:
+            return self._refused
+        refused = self._refused = self._assignments.replace(told.version, told.applications)
         self.log.info(
             "{count} applications assigned, version {version}",
             event="connector.assigned",
