@@ -19,6 +19,7 @@ from appproxy.store import (
     SessionRecord,
     Store,
     StoreStopped,
+    StoreUnavailable,
     applications,
     connectors,
     feed,
