@@ -88,6 +88,11 @@ class Carrier:
         if self.transport is not None:
             self.transport.abortConnection()
 
+    def _closeConnection(self, abort: bool = False) -> None:
+        """Autobahn: close the socket, which would otherwise wait for the channel to unregister itself."""
+        self.transport.unregisterProducer()
+        super()._closeConnection(abort)  # type: ignore[misc]
+
     # Bytes
 
     def dataReceived(self, data: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -49,8 +49,6 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     body: float = 60.0
     #: For a client that stopped reading its answer.
     write: float = 120.0
-    #: For the rest of a request that was answered early, and for the client to close.
-    linger: float = 5.0
 
 
 class Taker(Protocol):
@@ -140,6 +138,7 @@ class ClientExchange(Exchange):
         "authority",
         "begun",
         "client",
+        "cookie",
         "expects_continue",
         "head",
         "host",
@@ -169,7 +168,9 @@ class ClientExchange(Exchange):
         self.client = front.client
         self.request_id = settings.new_id()
         cookies = head.known.get(b"cookie")
-        self.reserved: dict[bytes, list[bytes]] = take_reserved(cookies)[0] if cookies else {}
+        self.reserved: dict[bytes, list[bytes]]
+        #: The application's own cookies, as the origin gets them.
+        self.reserved, self.cookie = take_reserved(cookies) if cookies else ({}, None)
         self.started = settings.seconds()
         #: Set once the answer's head is on its way; its status then.
         self.begun = False
@@ -194,11 +195,6 @@ class ClientExchange(Exchange):
         """The DER of the certificate that the peer proved to hold, if any."""
         certificate: bytes | None = self._front.transport.getPeerCertificateDER()
         return certificate
-
-    @property
-    def port_shown(self) -> bool:
-        """Whether the authority names a port."""
-        return self.authority != self.host
 
     @property
     def source(self) -> Any:
@@ -344,10 +340,10 @@ class ClientExchange(Exchange):
 
     def _done(self) -> None:
         self.answered = True
-        self._front.answered(self._request_ended)
+        self._front.answered()
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHalfCloseableProtocol)
 class Front(TwistedProtocol):
     """One connection of a client."""
 
@@ -396,7 +392,7 @@ class Front(TwistedProtocol):
             self._pipe.body_received(data)
             return
         if self._closing and self._exchange is None:
-            return  # lingering: read and dropped until the client closes
+            return
         try:
             events = self.conversation.receive(data)
             self._dispatch(events)
@@ -408,13 +404,20 @@ class Front(TwistedProtocol):
             self.pause_reading()
 
     def readConnectionLost(self) -> None:
-        """Twisted: the client will send no more.  Pipes go on; an HTTP client has gone, unless its request was whole."""
+        """Twisted: the client will send no more.
+
+        Pipes go on.  An HTTP client that does so has nearly always gone: what it waits for is given up at the next
+        sweep, which leaves a scripted one the time for a quick answer.
+        """
         if self._pipe is not None:
             self._pipe.body_ended([])
         elif self._exchange is not None and self._exchange.ended:
-            self._closing = True  # it may still read the answer
+            self._closing = True
+            self.deadline = self.settings.seconds()
+        elif self._exchange is not None:
+            self.abort_exchange()
         else:
-            self.transport.loseConnection()
+            self.lose()
 
     def writeConnectionLost(self) -> None:
         """Twisted: our own half-close is done."""
@@ -456,7 +459,7 @@ class Front(TwistedProtocol):
         fields, body = self.settings.refused(self, bad)
         self._closing = True
         self.write(self.conversation.whole(bad.status, reason_for(bad.status), fields, body))
-        self._linger()
+        self.lose()
 
     def pause_reading(self) -> None:
         """Stop reading the client's socket."""
@@ -476,16 +479,13 @@ class Front(TwistedProtocol):
         """Write to the client."""
         self.transport.write(data)
 
-    def answered(self, request_ended: bool) -> None:
+    def answered(self) -> None:
         """The exchange's answer has been written whole."""
         self._exchange = None
         self._waiting_for_body = False
         if self._closing or not self.conversation.keep_alive:
             self._closing = True
-            if request_ended:
-                self.transport.loseConnection()
-            else:
-                self._linger()
+            self.lose()
         else:
             self._more = True
             self._turn()
@@ -513,13 +513,6 @@ class Front(TwistedProtocol):
         if self.conversation.buffered <= READ_AHEAD and (self._exchange is None or self._exchange.ended):
             self.resume_reading()
 
-    def _linger(self) -> None:
-        """Let the client read our last word: end our half, drop what still comes, then close."""
-        self._closing = True
-        self.resume_reading()
-        self.deadline = self.settings.seconds() + self.settings.patience.linger
-        self.transport.loseWriteConnection()
-
     def overdue(self) -> None:
         """The client took longer than we have patience."""
         if self._exchange is None and self._pipe is None and not self._closing and self.conversation.buffered:
@@ -529,8 +522,7 @@ class Front(TwistedProtocol):
         elif self._full or self._closing or self._exchange is not None:
             self.abort()
         else:
-            self.deadline = 0.0
-            self.transport.loseConnection()
+            self.lose()
 
     # Upgrades
 
@@ -546,12 +538,16 @@ class Front(TwistedProtocol):
         self.resume_reading()
 
     def half_close(self) -> None:
-        """End our half of the connection."""
+        """End our half of the connection, once all is written."""
+        self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
 
     def lose(self) -> None:
-        """Close, once all is written."""
+        """Close, once all is written; what the client still sends is dropped by the transport, for a while."""
         self._pipe = None
+        self._closing = True
+        self.deadline = 0.0
+        self.transport.unregisterProducer()
         self.transport.loseConnection()
 
     def abort(self) -> None:
@@ -560,6 +556,13 @@ class Front(TwistedProtocol):
         self._pipe = None
         self._closing = True
         self.transport.abortConnection()
+
+    def abort_exchange(self) -> None:
+        """The client broke off in the middle of its request."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_lost()
+        self.abort()
 
     def hand_over(self, protocol: TwistedProtocol) -> bytes:
         """Make *protocol* the transport's; returns what came after the head."""

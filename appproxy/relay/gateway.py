@@ -152,7 +152,7 @@ class Gateway:
             exchange.authority,
         )
         tried: frozenset[Channel] = frozenset()
-        failure = causes.no_connector()
+        failure: causes.Failed | None = None
         while len(tried) < MAX_ATTEMPTS:
             channel = self._attachments.pick(published.application.connector_group, tried)
             if channel is None:
@@ -177,7 +177,7 @@ class Gateway:
             failure = outcome
             if not repeatable or (failure.code != "connector-busy" and not self._may_repeat(exchange, failure)):
                 break
-        raise failure
+        raise failure or causes.no_connector()
 
     def _may_repeat(self, exchange: ClientExchange, failure: causes.Failed) -> bool:
         return failure.code == "connector-lost" and exchange.head.method in IDEMPOTENT

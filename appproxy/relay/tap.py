@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -26,6 +27,6 @@ def makeService(options: Options) -> IService:
     from appproxy.relay.service import RelayService
 
     try:
-        return RelayService(reactor, read_relay(options["config"], os.environ))
+        return cast(IService, RelayService(reactor, read_relay(options["config"], os.environ)))
     except ConfigError as problem:
         raise SystemExit(f"appproxy-relay: {problem}") from None

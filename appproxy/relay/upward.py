@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
-from appproxy.http.cookies import take_reserved
+from functools import lru_cache
+
 from appproxy.http.hops import clean_request
 from appproxy.http.messages import Field
 from appproxy.relay.front import ClientExchange
-
-VIA = (b"Via", b"1.1 appproxy")
 
 
 def upward_fields(exchange: ClientExchange) -> list[Field]:
     """Clean fields in the client's order, then the relay's own word on client, host and scheme.
 
-    The body's length stays as ``Content-Length``: it is how the connector knows it.
+    The body's length stays, last of all, as ``Content-Length``: it is how the connector knows it.
     """
     fields = clean_request(exchange.head)
     if exchange.reserved:
-        fields = _without_reserved(fields)
-    client = exchange.client.encode("ascii", "replace")
-    authority = exchange.authority.encode("ascii")
-    scheme = exchange.scheme.encode("ascii")
-    port = authority.rpartition(b":")[2] if exchange.port_shown else b"443" if scheme == b"https" else b"80"
-    node = b'"[%b]"' % client if b":" in client else client
-    fields += (
-        (b"X-Forwarded-For", client),
-        (b"X-Forwarded-Host", authority),
-        (b"X-Forwarded-Proto", scheme),
-        (b"X-Forwarded-Port", port),
-        (b"Forwarded", b'for=%b;host="%b";proto=%b' % (node, authority, scheme)),
-        (b"X-Request-ID", exchange.request_id.encode("ascii")),
-        VIA,
-    )
+        fields = _with_cookie(fields, exchange.cookie)
+    fields += vouched(exchange.client, exchange.scheme, exchange.host, exchange.authority)
+    fields.append((b"X-Request-ID", exchange.request_id.encode("ascii")))
     if exchange.length is not None:
         fields.append((b"Content-Length", b"%d" % exchange.length))
     return fields
 
 
-def _without_reserved(fields: list[Field]) -> list[Field]:
+@lru_cache(maxsize=4096)
+def vouched(client: str, scheme: str, host: str, authority: str) -> tuple[Field, ...]:
+    """What the relay vouches for; the same for all requests of one client to one host."""
+    address = client.encode("ascii", "replace")
+    external = authority.encode("ascii")
+    port = authority.rpartition(":")[2] if authority != host else "443" if scheme == "https" else "80"
+    node = b'"[%b]"' % address if b":" in address else address
+    return (
+        (b"X-Forwarded-For", address),
+        (b"X-Forwarded-Host", external),
+        (b"X-Forwarded-Proto", scheme.encode("ascii")),
+        (b"X-Forwarded-Port", port.encode("ascii")),
+        (b"Forwarded", b'for=%b;host="%b";proto=%b' % (node, external, scheme.encode("ascii"))),
+        (b"Via", b"1.1 appproxy"),
+    )
+
+
+def _with_cookie(fields: list[Field], cookie: bytes | None) -> list[Field]:
     """One ``Cookie`` field with the application's cookies only, where the first one stood."""
     kept: list[Field] = []
-    values = [value for name, value in fields if name.lower() == b"cookie"]
-    cookie = take_reserved(values)[1]
     for field in fields:
-        if field[0].lower() != b"cookie":
+        if len(field[0]) != 6 or field[0].lower() != b"cookie":
             kept.append(field)
         elif cookie is not None:
             kept.append((field[0], cookie))
