@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 import msgspec
 
+from appproxy.config.urls import is_loopback
 from appproxy.relay.preauth.failures import ProviderMisconfigured, ProviderUnreachable
 from appproxy.relay.preauth.fetching import Fetch
 
@@ -29,16 +29,6 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "end_session_endpoint")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether *host* can only be this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_address(url: str, what: str, allow_http: bool) -> None:

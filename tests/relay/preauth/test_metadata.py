@@ -14,7 +14,6 @@ from appproxy.relay.preauth.metadata import (
     check_address,
     discovery_address,
     fetch_metadata,
-    is_loopback,
     parse_metadata,
 )
 from tests.fakes.idp import ISSUER, FakeProvider
@@ -72,12 +71,11 @@ class MetadataTest(SynchronousTestCase):
             self.parse(token_endpoint="")
 
     def test_loopback(self) -> None:
-        """Only what can be nothing but this machine is loopback."""
-        for host in ("localhost", "idp.localhost", "127.0.0.1", "127.9.9.9", "::1"):
-            self.assertTrue(is_loopback(host))
+        """A29: with http allowed, only what can be nothing but this machine is accepted."""
+        for host in ("localhost", "idp.localhost", "127.0.0.1", "127.9.9.9", "[::1]"):
+            check_address(f"http://{host}:8400/x", "x", True)
         for host in ("localhost.evil.test", "10.0.0.1", "127.0.0.1.evil.test", "evil-localhost", "0.0.0.0"):
-            self.assertFalse(is_loopback(host))
-        check_address("http://[::1]:8400/x", "x", True)
+            self.assertRaises(ProviderMisconfigured, check_address, f"http://{host}/", "x", True)
 
     def test_no_document(self) -> None:
         """A30: anything that is no such document is an outage."""
