@@ -29,7 +29,7 @@ class Logging(Value, frozen=True):
     #: Where events go: a file, or ``"-"`` for standard output.
     file: str = "-"
     #: Where request records go: a file, ``"-"`` for standard output, ``""`` for none.
-    access_log: str = ""
+    access_log: str = "-"
 
 
 def place_logs(logging: Logging, folder: Path, place: Place) -> Logging:

@@ -415,7 +415,7 @@ class Front(TwistedProtocol):
             self._closing = True
             self.deadline = self.settings.seconds()
         elif self._exchange is not None:
-            self.abort_exchange()
+            self.cut_off()
         else:
             self.lose()
 
@@ -520,7 +520,7 @@ class Front(TwistedProtocol):
         elif self._waiting_for_body and self._exchange is not None and not self._exchange.begun:
             self._refuse(BadRequest(408, "the request body took too long"))
         elif self._full or self._closing or self._exchange is not None:
-            self.abort()
+            self.cut_off()
         else:
             self.lose()
 
@@ -557,12 +557,14 @@ class Front(TwistedProtocol):
         self._closing = True
         self.transport.abortConnection()
 
-    def abort_exchange(self) -> None:
-        """The client broke off in the middle of its request."""
-        exchange, self._exchange = self._exchange, None
+    def cut_off(self) -> None:
+        """Give the client up, and tell whoever serves it."""
+        exchange, pipe = self._exchange, self._pipe
+        self.abort()
         if exchange is not None:
             exchange.client_lost()
-        self.abort()
+        elif pipe is not None:
+            pipe.client_lost()
 
     def hand_over(self, protocol: TwistedProtocol) -> bytes:
         """Make *protocol* the transport's; returns what came after the head."""

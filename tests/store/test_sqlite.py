@@ -106,7 +106,7 @@ class TestTrouble(OnSQLite):
         self.assertEqual(len(self.read(secrets.find, "big")), 1_000_000)
 
     def test_full_in_the_middle_of_a_group(self) -> None:
-        """D10: of what shares a transaction with the one that fills the disk, what was acknowledged is kept, and no more."""
+        """D10: when the disk fills up in a shared transaction, exactly what was acknowledged is kept."""
         limit = int(self.read(lambda db: db.execute("PRAGMA page_count").fetchone()[0])) + 4
         self.write(lambda db: db.execute(f"PRAGMA max_page_count = {limit}").fetchall())
         asked: list[Any] = [self.store.write(once.use, b"%d" % number, 9) for number in range(20)]
