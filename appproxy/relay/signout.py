@@ -20,7 +20,7 @@ from appproxy.relay.preauth.oidc import MAX_LOOKED_AT, OpenIDConnect
 from appproxy.relay.sealing import Unsealable
 from appproxy.relay.sessions import Session
 from appproxy.store import sessions
-from appproxy.store.interface import Store, StoreUnavailable
+from appproxy.store.interface import Store
 
 #: For how long a sign-out page that was opened works.
 _TOKEN_SECONDS = 3600
@@ -101,9 +101,11 @@ class SignOut:
             back = oidc.root_path(application).decode() if application else "/"
             oidc.rendering.page(exchange, 200, "signed_out", cookies, application=name, back=back)
         else:
-            address = await self._provider_address(session)
+            hint = await self._hint(session)
             for each in found:
                 await oidc.sessions.end_everything(each)
+            # Last: a provider that is slow to answer keeps nobody signed in here.
+            address = await self._provider_address(session.provider, hint)
             back = address or f"{oidc.relay_origin}/.appproxy/signed-out"
             oidc.rendering.redirect(exchange, back.encode(), cookies)
         self.log.info(
@@ -126,21 +128,31 @@ class SignOut:
             return None
         return next((session for session in found if session.handle_hash == opened.handle_hash), None)
 
-    async def _provider_address(self, session: Session) -> str:
+    async def _hint(self, session: Session) -> str:
+        """The ID token of the sign-in, as a hint for the provider; empty if it is gone, or too long for an address.
+
+        :raises StoreUnavailable: it cannot be read, so nothing could be ended either.
+        """
+        root = await self._store.read(sessions.find, session.parent or session.handle_hash)
+        try:
+            hint = self._oidc.sealer.open_bytes("id-token", root.sealed, str) if root is not None else ""
+        except Unsealable:
+            return ""
+        return hint if len(hint) <= _MAX_HINT_CHARACTERS else ""
+
+    async def _provider_address(self, provider_id: str, hint: str) -> str:
         """The provider's sign-out (OpenID Connect RP-Initiated Logout 1.0); empty if it has none or is away."""
         oidc = self._oidc
-        provider = oidc.providers.get(session.provider)
+        provider = oidc.providers.get(provider_id)
         if provider is None:
             return ""
         try:
-            root = await self._store.read(sessions.find, session.parent or session.handle_hash)
-            hint = oidc.sealer.open_bytes("id-token", root.sealed, str) if root is not None else ""
             return await provider.end_session_address(
-                id_token_hint=hint if len(hint) <= _MAX_HINT_CHARACTERS else "",
+                id_token_hint=hint,
                 post_logout_redirect_uri=f"{oidc.relay_origin}/.appproxy/signed-out",
                 state=random_text(oidc.random),
             )
-        except (SignInFailed, StoreUnavailable, Unsealable):
+        except SignInFailed:
             return ""
 
 

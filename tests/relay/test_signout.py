@@ -142,7 +142,8 @@ class SignOutTest(SynchronousTestCase):
         """When the store is away nobody is told to be signed out."""
         token = self.token(APP)
         self.rig.store.away = True
-        self.assertEqual(self.post(APP, token, "application").status, 503)
+        for scope in ("application", "everything"):
+            self.assertEqual(self.post(APP, token, scope).status, 503)
         self.rig.store.away = False
         self.assertTrue(self.knows(APP))
 
