@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Coroutine
-from typing import Any, TypeVar
-
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
+from typing import Any
 
 from appproxy.cli.command import Invocation
 from appproxy.cli.failing import Failed
 from appproxy.cli.showing import moment, show
+from appproxy.cli.waiting import run_until_done
 from appproxy.config.connector import Connector
 from appproxy.config.places import NODE_NAME
 from appproxy.config.urls import read_origin
@@ -21,8 +18,6 @@ from appproxy.connector.enrolment import TRY_LATER, Enrolment, Poster
 from appproxy.connector.pinning import fetch_chain, find_authority, fingerprint_in
 from appproxy.errors import AppproxyError, ConfigError
 from appproxy.net.tls import ClientTLS
-
-T = TypeVar("T")
 
 
 def enrol(invocation: Invocation) -> int:
@@ -95,26 +90,3 @@ class Once:
 
     def _failed(self, failure: AppproxyError) -> Failed:
         return Failed(f"cannot enrol at {self._settings.relays[0]}: {failure.phase}: {failure.detail or failure}")
-
-
-def run_until_done(reactor: Any, work: Coroutine[Deferred[Any], Any, T]) -> T | None:
-    """Run the reactor until *work* is done; None when it was interrupted.
-
-    :raises Exception: what *work* raised.
-    """
-    results: list[T | Failure] = []
-
-    def begin() -> None:
-        done = Deferred.fromCoroutine(work)
-        done.addBoth(results.append)
-        done.addBoth(lambda _: reactor.running and reactor.stop())
-
-    reactor.callWhenRunning(begin)
-    reactor.run()
-    if not results:
-        return None
-    (result,) = results
-    if isinstance(result, Failure):
-        result.raiseException()
-    assert not isinstance(result, Failure)
-    return result

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,6 +15,7 @@ from appproxy.relay.authority import Authority, make_authority
 from appproxy.relay.certificates import ServerCertificates
 from appproxy.relay.enrolment import Enrolment, hash_secret, make_token
 from appproxy.store import applications, connectors, tokens
+from tests.cli.processes import begin, finish
 from tests.cli.running import CommandTestCase, Ended
 from tests.fakes.exchange import FakeExchange
 
@@ -68,13 +67,8 @@ class EnrolTests(CommandTestCase):
         return self.file("token", make_token(secret, fingerprint) + "\n")
 
     def enrol(self, token_file: str, state: str = "state", url: str = "", *more: str) -> Ended:
-        program = "import sys; from appproxy.cli import main; sys.exit(main())"
         arguments = ["--relay", url or self.url, "--token-file", token_file, "--state-dir", str(self.folder / state)]
-        ended = subprocess.run(
-            [sys.executable, "-c", program, "connector", "enrol", *arguments, *more],
-            capture_output=True, check=False, text=True, timeout=30, env={**os.environ},
-        )  # fmt: skip
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        return finish(begin("connector", "enrol", *arguments, *more))
 
     def line(self, ended: Ended) -> str:
         """The one line of a command that failed."""
