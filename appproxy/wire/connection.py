@@ -104,7 +104,8 @@ class Connection(Receiving):
             raise Misuse("a connector opens no streams" if self.side is not Side.RELAY else "a pipe that has ended")
         if self._leaving:
             raise Leaving
-        if len(self._streams) >= self.limits.max_streams:
+        most = self.limits.max_streams - len(self._streams)
+        if most <= 0 or most <= self._out.lingering(most):
             raise TooManyStreams
         number = self._last + 1
         if number > self.limits.last_stream:

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Final
 
 from appproxy.wire.frames import HEADER, MAX_DATA, Flag, Kind, encode
-from appproxy.wire.streams import Stream
+from appproxy.wire.streams import State, Stream
 from appproxy.wire.windows import CHANNEL_WINDOW
 
 #: The PING by which we ask to hear of room that we made ourselves.
@@ -41,6 +41,15 @@ class Outbox:
     def pending(self) -> bool:
         """True when :meth:`take` would return something."""
         return bool(self._first or self._turns)
+
+    def lingering(self, enough: int) -> int:
+        """How many streams have ended for us, but not for the peer, as their last bytes have not left.
+
+        :param enough: fewer than this need not be counted.
+        """
+        if len(self._turns) < enough:
+            return 0
+        return sum(stream.state is State.CLOSED for stream in self._turns)
 
     def put_first(self, frame: bytes) -> None:
         """Queue a frame that goes ahead of all DATA."""

@@ -407,6 +407,19 @@ class CreditTests(SynchronousTestCase):
         connector.finish(65, [(b"A", b"b")])
         self.assertEqual(connector.receive(window(0, CHANNEL_WINDOW)), [])
 
+    def test_who_waits_may_be_reset(self) -> None:
+        """A stream that was cut is not told of room."""
+        relay, connector = ends()
+        for stream in range(1, 66):
+            relay.open(HEAD, end=True)
+            carry(relay, connector)
+            connector.answer(stream, OK)
+        for stream in range(1, 65):
+            connector.send(stream, b"x" * INITIAL_WINDOW)
+        self.assertEqual(connector.room(65), 0)
+        connector.reset(65, Code.IDLE)
+        self.assertEqual(connector.receive(window(0, CHANNEL_WINDOW)), [])
+
     def test_consumed_after_the_end(self) -> None:
         """The budget counts what a consumer has not taken, also of streams that have ended."""
         budget = Budget()
@@ -421,7 +434,7 @@ class CreditTests(SynchronousTestCase):
         with self.assertRaises(ValueError):
             relay.consumed(1, 601)
         relay.consumed(1, 600)
-        self.assertEqual(budget.waiting, 0)
+        self.assertEqual((budget.waiting, relay._leftover), (0, {}))
         relay.consumed(1, 0)
         self.assertFalse(relay.pending)
 
@@ -544,6 +557,21 @@ class LeavingTests(SynchronousTestCase):
             relay.open(HEAD)
         relay.reset(1, Code.CANCELLED)
         self.assertEqual(relay.open(HEAD), 2)
+
+    def test_a_stream_counts_until_its_last_bytes_have_left(self) -> None:
+        """A head goes ahead of bodies, but the peer must not see more streams than there may be."""
+        relay, connector = ends(max_streams=1)
+        relay.open(HEAD)
+        carry(relay, connector)
+        connector.answer(1, OK, end=True)
+        carry(connector, relay)
+        relay.send(1, b"last", end=True)
+        self.assertEqual(relay.streams, 0)
+        with self.assertRaises(TooManyStreams):
+            relay.open(HEAD)
+        carry(relay, connector)
+        self.assertEqual(relay.open(HEAD), 2)
+        self.assertEqual(carry(relay, connector), [RequestOpened(2, HEAD, False, False)])
 
     def test_lost(self) -> None:
         """The carrier's end cuts all streams, each named once; nothing can be opened or said."""

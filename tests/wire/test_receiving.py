@@ -176,6 +176,12 @@ class StreamOffenceTests(SynchronousTestCase):
         connection = connector(2)
         self.assertEqual(connection.receive(window(1, 2**31 - 1 - INITIAL_WINDOW)), [])
 
+    def test_frames_in_flight_after_an_offence(self) -> None:
+        """What the peer sent before it heard our RESET is dropped, as after any reset."""
+        connection = relay(2)
+        self.resets(connection, frame(DATA, 1, b"x"))
+        self.assertEqual(connection.receive(frame(DATA, 1, b"y", END)), [])
+
     def test_what_is_delivered_before(self) -> None:
         """What was right before the offence is delivered."""
         events = relay().receive(frame(HEADERS, 1, ANSWER) + frame(DATA, 1, b"x") + frame(HEADERS, 1, ANSWER))
