@@ -27,7 +27,10 @@ class Carriage:
     :ivar sso: cleans the request's trailers.
     """
 
-    __slots__ = ("_connection", "_done", "_ended", "_held", "_trailers", "head", "journey", "sso", "status", "stream")
+    __slots__ = (
+        "_connection", "_done", "_dropping", "_ended", "_held", "_trailers", "head", "journey", "sso", "status",
+        "stream",
+    )  # fmt: skip
 
     def __init__(self, stream: Stream, head: RequestHead, ended: bool) -> None:
         self.stream = stream
@@ -40,6 +43,7 @@ class Carriage:
         self._ended = ended  # the relay's half
         self._trailers: Sequence[Field] = ()
         self._done: Deferred[None] | None = None
+        self._dropping = False  # bytes that no connection waits for
 
     # The request's body: channel.stream.Receiver
 
@@ -51,7 +55,7 @@ class Carriage:
         connection = self._connection
         if end:
             self._ended = True
-        if connection is None and self._done is None:
+        if connection is None and not self._dropping:
             if data:
                 self._held.append(data)
             return
@@ -97,6 +101,12 @@ class Carriage:
         held, self._held = self._held, []
         return held
 
+    def _drop_held(self) -> None:
+        """Nobody waits for what came early: an upgrade was offered and not taken."""
+        self._dropping = True
+        for data in self.take_held() if self._held else ():
+            self.stream.consumed(len(data))
+
     @property
     def ended(self) -> bool:
         """Whether the relay's half has ended."""
@@ -122,13 +132,25 @@ class Carriage:
 
     # The answer's body: connector.exchange.ResponseBody
 
+    def answer_whole(self, head: ResponseHead, response: OriginResponse) -> None:
+        """Send an answer that came in one piece."""
+        stream = self.stream
+        self._drop_held()
+        if response.trailers:
+            stream.answer(head)
+            stream.write(response.body)
+            stream.finish(response.trailers)
+        elif response.body:
+            stream.answer(head)
+            stream.end(response.body)
+        else:
+            stream.answer(head, end=True)
+
     def deliver(self, response: OriginResponse) -> Deferred[None]:
         """Let the answer's body flow; fires when all of it is on its way, or fails with why it is not."""
         done: Deferred[None] = Deferred(lambda _: response.abandon())
         self._done = done
-        if self._connection is None:
-            for data in self.take_held():  # nobody waits for it any more
-                self.stream.consumed(len(data))
+        self._drop_held()
         self.stream.registerProducer(response.connection, True)
         response.deliver(self)
         return done

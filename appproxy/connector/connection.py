@@ -233,6 +233,9 @@ class OriginConnection:
 
     def _tell(self, events: list[Event]) -> None:
         """Tell what was heard; the last octets of a body travel with its end."""
+        if len(events) == 3 and type(events[0]) is ResponseBegun and type(events[2]) is ResponseEnded:
+            self._answered_whole(*events)  # type: ignore[arg-type]
+            return
         asked = self._asked
         data = b""
         for position, event in enumerate(events):
@@ -273,6 +276,14 @@ class OriginConnection:
             self._answer_ended()
         else:
             self.response = response
+        asked.answered.callback(response)
+
+    def _answered_whole(self, begun: ResponseBegun, body: BodyReceived, ended: ResponseEnded) -> None:
+        """The short way for small answers: head and body came together."""
+        asked = self._asked
+        assert asked is not None
+        response = OriginResponse(self, begun.head, True, begun.length, body.data, ended.trailers)
+        self._answer_ended()
         asked.answered.callback(response)
 
     def _switched(self, event: SwitchedProtocols) -> None:

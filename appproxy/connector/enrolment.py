@@ -204,8 +204,8 @@ class Poster:
         fields = [(b"Host", authority.encode("idna")), (b"Content-Type", b"application/json")]
         asked = Asked(pool, b"POST", PATH.encode(), fields, lambda interim: None, length=len(body))
         try:
-            response = await Origins(self._reactor).ask(asked, f"https://{authority}{PATH}", WholeBody(body))
-            answer = b"" if response.ended else await Collecting().collect(response)
+            response = await Origins(self._reactor).ask(asked, WholeBody(body))
+            answer = response.body if response.ended else await Collecting().collect(response)
             return response.code, answer
         finally:
             pool.close()

@@ -137,20 +137,32 @@ class OriginResponse:
     """An answer whose head has come.
 
     :ivar head: status, reason and fields as the origin wrote them.
-    :ivar ended: it has no body.
+    :ivar ended: it is complete: *body* and *trailers* are all there is.
     :ivar switched: the connection speaks another protocol now; see :meth:`pipe`.
     """
 
-    __slots__ = ("_failure", "code", "connection", "ended", "head", "length", "receiver", "switched")
+    __slots__ = (
+        "_failure", "body", "code", "connection", "ended", "head", "length", "receiver", "switched", "trailers",
+    )  # fmt: skip
 
     version = (b"HTTP", 1, 1)
     headers = _HIDDEN
     request = previousResponse = None
 
-    def __init__(self, connection: OriginConnection, head: ResponseHead, ended: bool, length: int | None) -> None:
+    def __init__(
+        self,
+        connection: OriginConnection,
+        head: ResponseHead,
+        ended: bool,
+        length: int | None,
+        body: bytes = b"",
+        trailers: Sequence[Field] = (),
+    ) -> None:
         self.connection = connection
         self.head = head
         self.ended = ended
+        self.body = body
+        self.trailers = trailers
         self.code = head.status
         self.length = UNKNOWN_LENGTH if length is None else length
         self.receiver: ResponseBody | None = None

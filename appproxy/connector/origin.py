@@ -8,6 +8,7 @@ client sent, octet for octet.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, cast
 
@@ -23,7 +24,11 @@ from appproxy.connector.exchange import Asked, OriginResponse, RequestBody
 
 
 class PreparedURL(EncodedURL):
-    """An address that is used as it is written: hyperlink would make ``%7C`` of ``|`` and lose a bare ``?``."""
+    """The address of an origin, used as it is written and made once.
+
+    The target does not travel in it: hyperlink would make ``%7C`` of ``|`` and lose a bare ``?``, and every agent of
+    Twisted's would parse it again.  The request that the headers carry has it.
+    """
 
     __slots__ = ("_text",)
     _text: str
@@ -52,11 +57,21 @@ class _Octets(bytes):
 class PreparedMethod(str):
     """A method that keeps its case."""
 
-    __slots__ = ()
+    _octets: _Octets
+
+    def __new__(cls, octets: bytes) -> PreparedMethod:
+        """From a token."""
+        method = super().__new__(cls, octets, "ascii")
+        method._octets = _Octets(octets)
+        return method
 
     def encode(self, encoding: str = "ascii", errors: str = "strict") -> _Octets:
         """Octets that treq cannot capitalise."""
-        return _Octets(str.encode(self, encoding, errors))
+        return self._octets
+
+
+#: Methods are few; whoever invents many costs only their own requests.
+_prepared_method = lru_cache(maxsize=64)(PreparedMethod)
 
 
 class PreparedHeaders(Headers):
@@ -129,6 +144,10 @@ def _as_it_is(body: Any) -> Any:
     return body
 
 
+def _original(response: Any) -> OriginResponse:
+    return cast(OriginResponse, response.original)
+
+
 class Origins:
     """Issues requests to origins.
 
@@ -140,15 +159,11 @@ class Origins:
         self._cookies = NoCookies()
         self._treq = HTTPClient(cast(Any, OriginAgent()), self._cookies, _as_it_is)
 
-    async def ask(self, asked: Asked, url: str, body: RequestBody | None = None) -> OriginResponse:
-        """Send *asked* and wait for the head of its answer.
-
-        :param url: scheme and authority of the origin and the target.
-        :raises AppproxyError: why there is none.
-        """
-        response = await self._treq.request(
-            PreparedMethod(asked.method, "ascii"),
-            PreparedURL(url),
+    def ask(self, asked: Asked, body: RequestBody | None = None) -> Deferred[OriginResponse]:
+        """Send *asked*; fires when its answer begins, or fails with the ``AppproxyError`` that says why not."""
+        asking = self._treq.request(
+            _prepared_method(asked.method),
+            asked.pool.url,
             headers=PreparedHeaders(asked),
             data=cast(Any, body),
             cookies=self._cookies,
@@ -156,4 +171,4 @@ class Origins:
             unbuffered=True,
             reactor=self._clock,
         )
-        return cast(OriginResponse, response.original)
+        return asking.addCallback(_original)

@@ -19,6 +19,7 @@ from appproxy.connector.connection import OriginConnection
 from appproxy.connector.deadlines import NEVER, Deadlines
 from appproxy.connector.exchange import Asked
 from appproxy.connector.failures import OriginBusy, OriginFailed, OriginRefused, OriginTLS, OriginUnresolved
+from appproxy.connector.origin import PreparedURL
 from appproxy.net.failures import DialFailed, DnsFailed, TlsFailed
 
 #: More would cost an origin more than it gains: measured, a FIFO queue before 256 is five times cheaper than 4,000.
@@ -45,12 +46,12 @@ class OriginKey(msgspec.Struct, frozen=True):
 class Pool:
     """All connections of one application to one origin.
 
-    :ivar name: scheme, host and port, for logs.
+    :ivar name: scheme, host and port, for logs; *url*: the same for treq.
     """
 
     __slots__ = (
         "_connections", "_deadlines", "_dial", "_dialling", "_idle", "_on_empty", "_retired", "_waiting", "first_byte",
-        "idle", "name", "upgraded_idle",
+        "idle", "name", "upgraded_idle", "url",
     )  # fmt: skip
 
     log = Logger()
@@ -64,6 +65,7 @@ class Pool:
         on_empty: Callable[[Pool], None] | None = None,
     ) -> None:
         self.name = name
+        self.url = PreparedURL(name + "/")
         self.first_byte = float(timeouts.first_byte)
         self.idle = float(timeouts.idle)
         self.upgraded_idle = float(timeouts.upgraded_idle)

@@ -103,7 +103,7 @@ class Serving:
             chunked=body is not None and length is None,
             upgrade=upgrade,
         )
-        response = await self._origins.ask(asked, place.origin + target.decode("ascii"), body)
+        response = await self._origins.ask(asked, body)
 
         answer = response.head
         carriage.status = answer.status
@@ -112,7 +112,7 @@ class Serving:
             stream.answer(down, upgrade=True)
             await BytePipes(stream, response).join(response, carriage.take_held(), carriage.ended)
         elif response.ended:
-            stream.answer(down, end=True)
+            carriage.answer_whole(down, response)
         else:
             stream.answer(down)
             await carriage.deliver(response)
@@ -133,15 +133,16 @@ def _check(head: RequestHead) -> None:
 
 
 def _take_length(fields: list[Field]) -> int | None:
-    """Take ``Content-Length`` out of *fields* (where the relay put it last); None when there is none."""
-    for position in range(len(fields) - 1, -1, -1):
-        if fields[position][0].lower() == b"content-length":
-            _, value = fields.pop(position)
-            try:
-                return body_length([value])
-            except MalformedMessage:
-                raise MalformedRequest("the length is no number") from None
-    return None
+    """Take the length, which the relay puts last, out of *fields*; None when there is none.
+
+    Anywhere else it is not written to an origin: see :data:`~appproxy.http.messages.FRAMING`.
+    """
+    if not fields or fields[-1][0].lower() != b"content-length":
+        return None
+    try:
+        return body_length([fields.pop()[1]])
+    except MalformedMessage:
+        raise MalformedRequest("the length is no number") from None
 
 
 def _framed_once(answer: messages.ResponseHead) -> list[Field]:

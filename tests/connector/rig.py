@@ -77,7 +77,8 @@ class OriginSocket:
         return heard
 
     def say(self, data: bytes) -> None:
-        assert not self.paused and not self.aborted
+        assert not self.paused
+        assert not self.aborted
         self.protocol.dataReceived(data)
 
     def end(self) -> None:
