@@ -5,9 +5,52 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+
+class Task:
+    """One coroutine and the Deferred that it waits for.
+
+    Drives the coroutine itself: nobody wants a result, and ``Deferred.fromCoroutine`` costs a request as much again as
+    all that the gateway does for it (another Deferred, a copy of the context, a cancellation record).
+    """
+
+    __slots__ = ("_tasks", "_waiting", "_work", "name")
+
+    def __init__(self, tasks: Tasks, name: str, work: Coroutine[Deferred[Any], Any, Any]) -> None:
+        self.name = name
+        self._tasks = tasks
+        self._work = work
+        self._waiting: Deferred[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def cancel(self) -> None:
+        """Cancel what it waits for; the coroutine decides what becomes of that."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def proceed(self, result: object = None) -> None:
+        """Run until the coroutine waits again; *result* is what it waited for."""
+        self._waiting = None
+        try:
+            if isinstance(result, Failure):
+                waiting = result.throwExceptionIntoGenerator(self._work)
+            else:
+                waiting = self._work.send(result)
+        except StopIteration:
+            self._tasks.ended(self, None)
+        except CancelledError:
+            self._tasks.ended(self, None)
+        except BaseException:
+            self._tasks.ended(self, Failure())
+        else:
+            # A Deferred is yielded only while it has no result, so this never comes back before it returns.
+            self._waiting = waiting
+            waiting.addBoth(self.proceed)
 
 
 class Tasks:
@@ -16,8 +59,9 @@ class Tasks:
     log = Logger()
 
     def __init__(self) -> None:
-        self._running: dict[Deferred[Any], str] = {}
+        self._running: set[Task] = set()
         self._stopped = False
+        self._idle: Deferred[None] | None = None
 
     def __len__(self) -> int:
         """How many are running."""
@@ -25,40 +69,38 @@ class Tasks:
 
     def __repr__(self) -> str:
         """Names what is running."""
-        return f"<Tasks {', '.join(sorted(self._running.values())) or 'idle'}>"
+        return f"<Tasks {', '.join(sorted(task.name for task in self._running)) or 'idle'}>"
 
-    def spawn(self, name: str, work: Coroutine[Deferred[Any], Any, Any]) -> None:
+    def spawn(self, name: str, work: Coroutine[Deferred[Any], Any, Any]) -> Task:
         """Run *work* until it first waits, and on from there; its result is nobody's.
 
         After :meth:`stop` nothing is begun any more.
 
         :param name: what the log calls it.
+        :return: what cancels it.
         """
+        task = Task(self, name, work)
         if self._stopped:
             work.close()
-            return
-        task: Deferred[Any] = Deferred.fromCoroutine(work)
+        else:
+            self._running.add(task)
+            task.proceed()
+        return task
 
-        def ended(result: object) -> None:
-            self._running.pop(task, None)
-            if isinstance(result, Failure) and not result.check(CancelledError):
-                self.log.failure("task {task} failed", result, event="task.failed", task=name)
-
-        self._running[task] = name
-        task.addBoth(ended)
+    def ended(self, task: Task, failure: Failure | None) -> None:
+        """A task's own word that it is over."""
+        self._running.discard(task)
+        if failure is not None:
+            self.log.failure("task {task} failed", failure, event="task.failed", task=task.name)
+        if self._idle is not None and not self._running:
+            idle, self._idle = self._idle, None
+            idle.callback(None)
 
     async def stop(self) -> None:
         """Cancel all and wait until each has cleaned up."""
         self._stopped = True
-        running = list(self._running)
-        ended = DeferredList([_after(task) for task in running])
-        for task in running:
-            task.cancel()
-        await ended
-
-
-def _after(task: Deferred[Any]) -> Deferred[None]:
-    """Fires when *task* has ended, whatever became of it; cancelling the one does not touch the other."""
-    done: Deferred[None] = Deferred()
-    task.addBoth(lambda _: done.callback(None))
-    return done
+        if self._running:
+            idle = self._idle = Deferred()
+            for task in list(self._running):
+                task.cancel()
+            await idle

@@ -167,10 +167,11 @@ class Gateway:
                 continue
             except HeadTooLarge as refusal:
                 raise causes.head_too_large(str(refusal)) from None
-            ended = session.on_end(relaying.session_ended) if session is not None else None
+            if session is not None:
+                session.watch(relaying.session_ended)
             outcome = await relaying.finished
-            if ended is not None:
-                ended()
+            if session is not None:
+                session.unwatch(relaying.session_ended)
             trip.up, trip.down, trip.cause = relaying.up, relaying.down, relaying.cause
             if outcome is None:
                 return

@@ -59,7 +59,7 @@ class Session:
         self.asked = now
         self.fresh_until = min(now + FRESH_SECONDS, self.ends)
         self.ended = False
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: set[Callable[[], None]] = set()
 
     def __repr__(self) -> str:
         """Without anything that is secret."""
@@ -74,22 +74,20 @@ class Session:
         """Whether neither lifetime has run out."""
         return not self.ended and now < self.ends and now < self.used + self.idle_seconds
 
-    def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call *callback* once when the session ends (at once if it has); returns how to stop that."""
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once when the session ends; at once if it has."""
         if self.ended:
             callback()
-            return lambda: None
-        self._watchers.append(callback)
+        else:
+            self._watchers.add(callback)
 
-        def stop() -> None:
-            if callback in self._watchers:
-                self._watchers.remove(callback)
-
-        return stop
+    def unwatch(self, callback: Callable[[], None]) -> None:
+        """Undo :meth:`watch`."""
+        self._watchers.discard(callback)
 
     def cut(self) -> None:
         """Tell everyone who holds something open that they must close it."""
-        watchers, self._watchers = self._watchers, []
+        watchers, self._watchers = self._watchers, set()
         for callback in watchers:
             callback()
 

@@ -77,11 +77,13 @@ class FakeSession:
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
-        self.watchers: list[Any] = []
+        self.watchers: set[Any] = set()
 
-    def on_end(self, callback: Any) -> Any:
-        self.watchers.append(callback)
-        return lambda: self.watchers.remove(callback)
+    def watch(self, callback: Any) -> None:
+        self.watchers.add(callback)
+
+    def unwatch(self, callback: Any) -> None:
+        self.watchers.discard(callback)
 
     def cut(self) -> None:
         for callback in list(self.watchers):
