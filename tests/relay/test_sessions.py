@@ -181,9 +181,9 @@ class SessionsTest(SynchronousTestCase):
         root = self.create()
         child, other = self.create(hash_handle(root)), self.create()
         closed: list[str] = []
-        self.get(child).on_end(lambda: closed.append("child"))
-        self.get(root).on_end(lambda: closed.append("root"))
-        self.get(other).on_end(lambda: closed.append("other"))
+        self.get(child).watch(lambda: closed.append("child"))
+        self.get(root).watch(lambda: closed.append("root"))
+        self.get(other).watch(lambda: closed.append("other"))
         self.successResultOf(self.sessions.end(self.get(root)))
         self.assertEqual(closed, ["child", "root"])
         self.assertEqual([self.find(handle) is None for handle in (root, child, other)], [True, True, False])
@@ -202,7 +202,7 @@ class SessionsTest(SynchronousTestCase):
         """What another relay, or an administrator, ends is ended here as soon as the feed says so."""
         handle = self.create()
         closed: list[bool] = []
-        self.get(handle).on_end(lambda: closed.append(True))
+        self.get(handle).watch(lambda: closed.append(True))
         self.successResultOf(self.store.write(sessions.end_user, "alice", self.epoch()))
         self.assertIsNotNone(self.sessions.peek(handle))
         self.sessions.heard(self.successResultOf(self.store.read(feed.since, 0)))
@@ -246,7 +246,7 @@ class SessionsTest(SynchronousTestCase):
         """S11, W03: what is open for a session closes within a minute of its end, though no request comes."""
         handle = self.create(absolute=100)
         closed: list[bool] = []
-        self.get(handle).on_end(lambda: closed.append(True))
+        self.get(handle).watch(lambda: closed.append(True))
         self.clock.advance(99)
         self.successResultOf(self.sessions.tick())
         self.assertEqual(closed, [])
@@ -257,7 +257,7 @@ class SessionsTest(SynchronousTestCase):
     def test_open_streams_end_with_the_grace(self) -> None:
         """When the store has been away for longer than the grace nothing stays open unvouched for."""
         closed: list[bool] = []
-        self.get(self.create()).on_end(lambda: closed.append(True))
+        self.get(self.create()).watch(lambda: closed.append(True))
         self.store.away = True
         self.clock.advance(60)
         self.successResultOf(self.sessions.tick())
@@ -270,7 +270,7 @@ class SessionsTest(SynchronousTestCase):
         """What is open closes within a minute even if the feed never said that the session ended."""
         handle = self.create()
         closed: list[bool] = []
-        self.get(handle).on_end(lambda: closed.append(True))
+        self.get(handle).watch(lambda: closed.append(True))
         self.clock.advance(120)
         self.successResultOf(self.sessions.tick())
         self.assertEqual(closed, [])
@@ -282,12 +282,16 @@ class SessionsTest(SynchronousTestCase):
         """Whoever closes in the meantime stops watching; who comes too late is told at once."""
         session = self.get(self.create())
         told: list[int] = []
-        stop = session.on_end(lambda: told.append(1))
-        stop()
-        stop()
+
+        def first() -> None:
+            told.append(1)
+
+        session.watch(first)
+        session.unwatch(first)
+        session.unwatch(first)
         self.assertFalse(session.watched)
         self.successResultOf(self.sessions.end(session))
-        session.on_end(lambda: told.append(2))()
+        session.watch(lambda: told.append(2))
         self.assertEqual(told, [2])
 
     def test_unused_sessions_are_forgotten(self) -> None:
