@@ -43,7 +43,14 @@ __all__ = [
 
 _HEADERS: Final = 1
 _PING: Final = 5
+_RELAY: Final = Side.RELAY
+_CONNECTOR: Final = Side.CONNECTOR
+_ASKING: Final = State.ASKING
+_ASKED: Final = State.ASKED
 _CLOSED: Final = State.CLOSED
+_INTERIM: Final = Input.INTERIM
+_ANSWER: Final = Input.ANSWER
+_DOWN_END: Final = Input.DOWN_END
 
 
 class Connection(Receiving):
@@ -100,8 +107,8 @@ class Connection(Receiving):
         :raises HeadTooLarge: not in any channel.
         :raises Misuse: we are the connector, or the request would end and be upgraded.
         """
-        if self.side is not Side.RELAY or (end and upgrade):
-            raise Misuse("a connector opens no streams" if self.side is not Side.RELAY else "a pipe that has ended")
+        if self.side is not _RELAY or (end and upgrade):
+            raise Misuse("a connector opens no streams, and no pipe begins with its end")
         if self._leaving:
             raise Leaving
         most = self.limits.max_streams - len(self._streams)
@@ -115,7 +122,7 @@ class Connection(Receiving):
         flags = END if end else UPGRADE if upgrade else 0
         self._out.put_first(HEADER.pack(len(payload), _HEADERS, flags, number) + payload)
         self._last = number
-        self._streams[number] = Stream(number, State.ASKED if end else State.ASKING, upgrade)
+        self._streams[number] = Stream(number, _ASKED if end else _ASKING, upgrade)
         return number
 
     def answer(
@@ -136,11 +143,11 @@ class Connection(Receiving):
         if what is None:
             return
         flags = (END * end) | (INFORMATIONAL * informational) | (UPGRADE * upgrade)
-        if self.side is not Side.CONNECTOR or not fits(head.status, flags, what.upgrade):
+        if self.side is not _CONNECTOR or not fits(head.status, flags, what.upgrade):
             raise Misuse(f"status {head.status} with flags {flags} from the {self.side}")
-        state = _move(what, Input.INTERIM if informational else Input.ANSWER)
+        state = _move(what, _INTERIM if informational else _ANSWER)
         if end:
-            state = MOVES[state][Input.DOWN_END]  # type: ignore[assignment]
+            state = MOVES[state][_DOWN_END]  # type: ignore[assignment]
         payload = encode_head(head)
         self._out.put_first(HEADER.pack(len(payload), _HEADERS, flags, stream) + payload)
         what.state = state
