@@ -76,7 +76,8 @@ class ServerCertificates:
     :param host: the listener's own host; its certificate is shown to clients that name none, or an unknown one.
     :param publishes: whether something is published at a host.
     :param directory: the administrator's certificates; they go first.
-    :param client_ca_pem: ask for certificates of these authorities, see :func:`appproxy.net.tls.server_context`.
+    :param client_ca_pem: ask for certificates of these authorities, see :func:`appproxy.net.tls.server_context`; who
+        has one of ours has pinned our authority, and a certificate of it is nothing to warn about.
     """
 
     log = Logger()
@@ -115,7 +116,7 @@ class ServerCertificates:
         if self.directory is not None and (not name or (name != self.host and not self._publishes(name))):
             return self._in_directory(self.host) or self.directory.loaded[0].context
         name = name if name and self._publishes(name) else self.host
-        if name not in self._announced:
+        if name not in self._announced and not self._client_ca_pem:
             self._announced.add(name)
             self.log.warn(
                 "DEVELOPMENT CERTIFICATE for {host}: browsers will warn until they trust {file} in relay.state_dir; "

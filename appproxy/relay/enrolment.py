@@ -140,7 +140,7 @@ class Enrolment:
             enrolled = await self._enrol(exchange)
         except AppproxyError as failure:
             remedy = _REMEDIES.get(failure.code) or _REMEDIES["store-unavailable"]
-            shown = str(failure) if failure.status == 400 else str(type(failure)())
+            shown = (str(failure) if failure.status == 400 else str(type(failure)())).removesuffix(".")
             self.log.warn(
                 "enrolment from {client} refused: {reason}",
                 event="enrolment.refused",

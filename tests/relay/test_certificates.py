@@ -161,6 +161,13 @@ class ServerCertificatesTests(FolderTestCase):
         self.assertEqual(context.verify_mode, ssl.CERT_OPTIONAL)
         self.assertEqual(len(context.get_ca_certs()), 1)
 
+    @pytest.mark.feature("CON-2")
+    def test_the_connectors_door_is_no_development(self) -> None:
+        """Connectors pin the authority: what they are shown is as it should be, and the log does not warn."""
+        with recorded(ServerCertificates) as events:
+            shown(self.make(client_ca_pem=AUTHORITY.pem.decode()).context, "proxy.localhost")
+        self.assertEqual(events, [])
+
 
 class OpenAuthorityTests(SynchronousTestCase):
     @pytest.mark.feature("CON-2")

@@ -40,17 +40,17 @@ async def issue_token(call: Call) -> dict[str, Any]:
     if not await relay.store.write(_issue, hash_secret(secret), wanted.group, expires, now):
         problem = f'there is no connector group "{wanted.group}"; add a [[connector_group]] with: appproxy apply FILE'
         raise Problem(422, "group", problem)
-    token = hash_secret(secret).hex()[:SHOWN_HASH]
+    shown = hash_secret(secret).hex()[:SHOWN_HASH]
     call.done(
         "token-issued",
-        "issued enrolment token {token} for group {group}",
-        token=token,
+        "issued enrolment token {id} for group {group}",
+        id=shown,
         group=wanted.group,
         expires=expires,
     )
     return {
         "token": make_token(secret, relay.authority.fingerprint),
-        "id": token,
+        "id": shown,
         "group": wanted.group,
         "expires": expires,
     }

@@ -27,6 +27,7 @@ class TokenTests(AdminTestCase):
         secret = self.asked("POST", "/v1/tokens", {"group": "hq"})["token"].split(".")[1]
         self.assertEqual([act["event"] for act in self.acts], ["admin.token-issued"])
         self.assertNotIn(secret, repr(self.acts))
+        self.assertEqual(self.acts[0]["id"], self.asked("GET", "/v1/tokens")["tokens"][0]["id"])
         self.assertNotIn(secret, repr(self.asked("GET", "/v1/tokens")))
 
     def test_lists_tokens(self) -> None:
