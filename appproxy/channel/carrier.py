@@ -11,14 +11,24 @@ import struct
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
+from autobahn.util import encode_truncate
 from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
+
+from appproxy.wire.frames import MAX_MESSAGE
 
 #: Where a channel is asked for, and the subprotocol both ends must name.
 PATH = "/.appproxy/channel"
 SUBPROTOCOL = "appproxy.channel.v1"
-#: A message is at most one flush of frames (64 KiB of payload) and the largest head that may stand beside it.
-MAX_MESSAGE_BYTES = 1 << 20
+#: No message is larger than the largest frame.
+MAX_MESSAGE_BYTES = MAX_MESSAGE
+#: What a close frame has room for beside its code.
+MAX_REASON_BYTES = 123
+#: Frames between two messages that carry none (pings, pongs, fragments): a peer of ours sends hardly any, and each
+#: costs memory or an answer.
+MAX_STRAY_FRAMES = 4096
+#: Pieces of one message that are kept as they came: below this many octets each, keeping them apart costs more.
+_MAX_PIECES = 1024
 
 #: FIN and the binary opcode, no reserved bit: the only first octet of the short way.
 _WHOLE_BINARY = 0x82
@@ -59,8 +69,13 @@ class Carrier:
     data: bytes
     state: int
     is_server: bool
+    websocket_protocol_in_use: str | None
+    failedByMe: bool
+    localCloseCode: int | None
+    localCloseReason: bytes | None
     _partial: list[bytes] | None = None
     _missing = 0
+    _strays = 0
 
     def send_message(self, payload: bytes) -> None:
         """Write one whole binary message; dropped when the WebSocket is no longer open."""
@@ -79,7 +94,8 @@ class Carrier:
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake with a code and a reason a person can read."""
         if self.state in (WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSING):
-            self.sendClose(code, reason[:100])  # type: ignore[attr-defined]
+            # Autobahn's sendClose() is for applications and refuses the codes of protocols.
+            self.sendCloseFrame(code, encode_truncate(reason, MAX_REASON_BYTES))  # type: ignore[attr-defined]
         else:
             self.abort()
 
@@ -135,9 +151,14 @@ class Carrier:
             if second & _MASKED and (key := data[key_at:body]) != _ZERO_KEY:
                 payload = create_xor_masker(key, length).process(payload)
             start = body + length
+            if length:
+                self._strays = 0
             self.cargo.message_received(payload)
         if start < size:
             self._dataReceived(data[start:] if start else data)  # type: ignore[attr-defined]
+            if self.failedByMe:  # the peer has been told; whether it agrees is of no interest
+                self.transport.unregisterProducer()
+                self.transport.loseConnection()
 
     def _may_be_short(self) -> bool:
         """Whether the next octet begins a frame that Autobahn need not know of."""
@@ -154,6 +175,8 @@ class Carrier:
         self._partial.append(data)
         self._missing -= len(data)
         if self._missing > 0:
+            if len(self._partial) >= _MAX_PIECES:
+                self._partial = [b"".join(self._partial)]
             return b""
         whole = b"".join(self._partial)
         self._partial = None
@@ -163,19 +186,38 @@ class Carrier:
 
     def onOpen(self) -> None:
         """Autobahn: the handshake is done."""
+        if self.websocket_protocol_in_use != SUBPROTOCOL:
+            self._refuse(CloseCode.PROTOCOL, f"the subprotocol {SUBPROTOCOL} is spoken here")
+            return
         self.cargo.carrier_opened(self)
+
+    def onFrameBegin(self) -> None:
+        """Autobahn: a frame that did not go the short way."""
+        self._strays += 1
+        if self._strays >= MAX_STRAY_FRAMES:
+            self._refuse(CloseCode.POLICY, f"{MAX_STRAY_FRAMES} frames without a message")
+        super().onFrameBegin()  # type: ignore[misc]
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Autobahn: a message that came in fragments, or is text (which closes with 1003)."""
         if isBinary:
+            if payload:
+                self._strays = 0
             self.cargo.message_received(payload)
         else:
-            self.close(CloseCode.UNSUPPORTED, "the channel carries binary messages only")
+            self._refuse(CloseCode.UNSUPPORTED, "the channel carries binary messages only")
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Autobahn: the connection is gone."""
+        if self.failedByMe and self.localCloseCode is not None:
+            code, reason = self.localCloseCode, (self.localCloseReason or b"").decode("utf-8")
         if getattr(self, "cargo", None) is not None:
             self.cargo.carrier_closed(code or 1006, reason or "")
+
+    def _refuse(self, code: int, reason: str) -> None:
+        """What Autobahn does about a violation: say why, and hear no more messages."""
+        self.close(code, reason)
+        self.failedByMe = True
 
 
 class ServerCarrier(Carrier, WebSocketServerProtocol):  # type: ignore[misc]
@@ -198,4 +240,5 @@ COMMON_OPTIONS: dict[str, Any] = {
     "closeHandshakeTimeout": 0,
     "failByDrop": False,
     "autoPingInterval": 0,
+    "echoCloseCodeReason": True,
 }

@@ -17,7 +17,8 @@ class ChannelDialler(WebSocketClientFactory):
     def __init__(self, host: str, port: int, cargo: Cargo) -> None:
         name = f"[{host}]" if ":" in host else host
         super().__init__(f"wss://{name}:{port}{PATH}", protocols=[SUBPROTOCOL], useragent="appproxy-connector")
-        self.setProtocolOptions(**COMMON_OPTIONS)
+        self.host = name  # Autobahn's URL parser drops the brackets, which the Host field needs
+        self.setProtocolOptions(**COMMON_OPTIONS, serverConnectionDropTimeout=0)
         self._cargo = cargo
 
     def carrier(self) -> ClientCarrier:

@@ -144,6 +144,7 @@ class Channel:
         """Flush and say good-bye; a peer that does not answer is cut off."""
         if self.carrier is None or self._lost or self._closing is not None:
             return
+        self.going_away = True
         self._flush()
         self._closing = self._clock.callLater(CLOSE_SECONDS, self.carrier.abort)
         self.carrier.close(code, reason)

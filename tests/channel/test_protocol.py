@@ -124,3 +124,40 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(self.pair.relay_carrier.closed, (1008, "revoked"))
         self.pair.clock.advance(2.1)
         self.assertTrue(self.pair.relay_carrier.aborted)
+
+    def test_closing_refuses_new_streams(self) -> None:
+        """From the good-bye on no stream is opened, though the peer has not answered it yet."""
+        self.pair.relay.close(1008, "revoked")
+        self.assertFalse(self.pair.relay.usable)
+        self.pair.relay.close(1000, "again")
+        self.assertEqual(self.pair.relay_carrier.closed, (1008, "revoked"))
+
+    def test_a_connector_that_is_asked_by_nobody_refuses(self) -> None:
+        """A relay's end that is sent a request refuses the stream; the sender's receiver hears the code."""
+        pair = Pair()
+        pair.connector._opener = None
+        receiver = RecordingReceiver()
+        pair.request(receiver)
+        pair.run()
+        self.assertEqual([code for code, _ in receiver.resets], [Code.REFUSED])
+
+    def test_what_comes_after_the_loss_is_ignored(self) -> None:
+        """A message, a close or a flush after the loss does nothing; the channel says in its repr that it is lost."""
+        self.pair.relay.carrier_closed(1006, "cut")
+        self.pair.relay.message_received(b"whatever")
+        self.pair.relay.close(1000, "late")
+        self.pair.relay.wake()
+        self.pair.clock.advance(0)
+        self.assertIsNone(self.pair.relay_carrier.closed)
+        self.assertIn("lost", repr(self.pair.relay))
+
+    def test_loss_in_the_middle_of_closing(self) -> None:
+        """A carrier that closes in time is not cut afterwards; one whose transport stops us is given nothing more."""
+        self.pair.relay.close(1000, "bye")
+        self.pair.relay.carrier_closed(1000, "bye")
+        self.pair.clock.advance(10)
+        self.assertFalse(self.pair.relay_carrier.aborted)
+        self.pair.connector.stopProducing()
+        self.pair.connector.control({"type": "drain"})
+        self.pair.clock.advance(0)
+        self.assertEqual(len(self.pair.connector_carrier.sent), 0)
