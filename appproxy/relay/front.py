@@ -283,10 +283,18 @@ class ClientExchange(Exchange):
         if not self.begun and not self.answered and self.head.version >= (1, 1):
             self._front.write(self._front.conversation.informational(status, reason, fields))
 
+    def whole(self, status: int, reason: bytes, fields: list[Field], body: bytes) -> None:
+        """Write a whole answer of the origin's."""
+        octets = self._front.conversation.whole(status, reason, fields, body)
+        self.status, self.begun = status, True
+        self._front.write(octets)
+        self._done()
+
     def begin(self, status: int, reason: bytes, fields: list[Field], length: int | None) -> bytes:
         """Serialise the answer's head; the caller joins it with the body's beginning and writes both."""
+        octets = self._front.conversation.begin(status, reason, fields, length)
         self.status, self.begun = status, True
-        return self._front.conversation.begin(status, reason, fields, length)
+        return octets
 
     def body(self, data: bytes) -> bytes:
         """Serialise some of the answer's body.

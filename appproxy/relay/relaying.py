@@ -26,7 +26,7 @@ class Relaying:
     :ivar interrupted: the head had been sent when it failed.
     """
 
-    __slots__ = ("_exchange", "_head", "_lost", "_stream", "_upgraded", "cause", "down", "finished", "up")
+    __slots__ = ("_exchange", "_lost", "_stream", "_upgraded", "_waiting", "cause", "down", "finished", "up")
 
     def __init__(self, exchange: ClientExchange) -> None:
         self.finished: Deferred[causes.Failed | None] = Deferred()
@@ -35,7 +35,8 @@ class Relaying:
         self.down = 0
         self._exchange = exchange
         self._stream: Stream | None = None
-        self._head = b""
+        #: A head that goes with the beginning of its body: status, reason, fields, length.
+        self._waiting: tuple[int, bytes, list[Field], int | None] | None = None
         self._upgraded = False
         self._lost = False
 
@@ -85,20 +86,26 @@ class Relaying:
             length = _length(head.fields)
             if end and length is None and exchange.head.method != b"HEAD":
                 length = 0
-            octets = exchange.begin(head.status, head.reason, fields, length)
             if end:
-                self._ended(octets, ())
+                self._ended(exchange.begin(head.status, head.reason, fields, length), ())
             else:
-                self._head = octets
+                self._waiting = (head.status, head.reason, fields, length)
                 stream.channel.after_message(self._flush_head)
         except (AppproxyError, MalformedMessage) as unsafe:
             self._broken(causes.failed(Code.NOT_HTTP, f"{type(unsafe).__name__}: {unsafe}"))
 
     def _flush_head(self) -> None:
-        """No body came with the head: it goes alone."""
-        if self._head and not self._lost:
-            octets, self._head = self._head, b""
-            self._exchange.write(octets)
+        """Nothing of the body came with the head: it goes alone."""
+        if self._waiting is not None and not self._lost:
+            try:
+                self._exchange.write(self._begin())
+            except AppproxyError as unsafe:
+                self._broken(causes.failed(Code.NOT_HTTP, f"{type(unsafe).__name__}: {unsafe}"))
+
+    def _begin(self) -> bytes:
+        """The head's octets, if they have not been written yet."""
+        waiting, self._waiting = self._waiting, None
+        return b"" if waiting is None else self._exchange.begin(*waiting)
 
     def data_received(self, data: bytes, end: bool) -> None:
         """Some of the answer's body, or of the upgraded bytes."""
@@ -113,33 +120,39 @@ class Relaying:
                 self._pipe_down_ended()
             return
         try:
-            octets = self._head + exchange.body(data) if size else self._head
-            self._head = b""
+            stream.consumed(size)
+            if end and size and (waiting := self._waiting) is not None and waiting[3] in (None, size):
+                # The short way of most answers: all of it at once.
+                self._waiting = None
+                exchange.whole(waiting[0], waiting[1], waiting[2], data)
+                self._over()
+                return
+            octets = self._begin()
+            if size:
+                octets += exchange.body(data)
             if end:
-                stream.consumed(size)
                 self._ended(octets, ())
             else:
                 exchange.write(octets)
-                stream.consumed(size)
         except AppproxyError as unsafe:
             self._broken(causes.failed(Code.NOT_HTTP, f"{type(unsafe).__name__}: {unsafe}"))
 
     def trailers_received(self, fields: list[Field]) -> None:
         """The answer ended with trailers."""
-        octets, self._head = self._head, b""
         try:
-            self._ended(octets, fields)
+            self._ended(self._begin(), fields)
         except AppproxyError as unsafe:
             self._broken(causes.failed(Code.NOT_HTTP, f"{type(unsafe).__name__}: {unsafe}"))
 
     def _ended(self, octets: bytes, trailers: Sequence[Field]) -> None:
-        stream, exchange = self._stream, self._exchange
-        assert stream is not None
-        request_ended = exchange.ended
-        exchange.end(octets, trailers)
+        self._exchange.end(octets, trailers)
+        self._over()
+
+    def _over(self) -> None:
+        """The client has its whole answer; what is left of its request is of no interest."""
         self._lost = True
-        if not request_ended and not stream.closed:
-            stream.reset(Code.NONE, "answered early")
+        if self._stream is not None and not self._exchange.ended:
+            self._stream.reset(Code.NONE, "answered early")
         self._finish(None)
 
     def stream_reset(self, code: int, text: str) -> None:
@@ -154,8 +167,7 @@ class Relaying:
         if self._stream is not None:
             self._stream.reset(Code.CANCELLED, "the answer cannot be passed on")
         exchange = self._exchange
-        if exchange.begun and self._head and not self._upgraded:
-            self._head = b""  # begun on paper only, but the conversation has moved on: there is no way back
+        self._waiting = None
         if exchange.begun:
             self.cause = f"cut-short {failure.code}"
             exchange.abort()
