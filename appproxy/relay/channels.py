@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from appproxy.channel.carrier import CloseCode
 from appproxy.channel.listen import Refused
 from appproxy.channel.protocol import Channel, Clock
-from appproxy.errors import ProtocolViolation, Side
+from appproxy.errors import AppproxyError, ProtocolViolation, Side
 from appproxy.relay.attachments import Attachment, Attachments
 from appproxy.relay.catalog import Catalog
 from appproxy.store import connectors
@@ -84,7 +84,7 @@ class Arrival:
 
     def channel_lost(self, channel: Channel, code: int, reason: str) -> None:
         """The channel is gone."""
-        self._channels.arrivals.discard(self)
+        self._channels.left(self)
         if self._hello is not None and self._hello.active():
             self._hello.cancel()
         attachment = self.attachment
@@ -136,6 +136,7 @@ class Channels:
         self._examine = examine
         self._reissue = reissue
         self._stopping = False
+        self._look: Callable[[], None] | None = None  # while stopping: whether all is done
 
     async def admit(self, certificate: bytes | None, peer: str) -> Channel:
         """Make the cargo for a connector's WebSocket.
@@ -163,6 +164,8 @@ class Channels:
             )
             channel.close(CloseCode.POLICY, "a newer process speaks for this connector")
             return
+        if arrival not in self.arrivals or not channel.usable:
+            return  # gone, or sent away, while the store was asked
         attachment = self.attachments.by_connector.get(record.id)
         if attachment is not None and attachment.boot != hello.boot:
             self.log.warn(
@@ -202,8 +205,23 @@ class Channels:
 
     async def renew(self, arrival: Arrival, channel: Channel, csr: str) -> None:
         """A connector wants its next certificate."""
-        certificate = await self._reissue(arrival.record, csr)
+        try:
+            certificate = await self._reissue(arrival.record, csr)
+        except (Refused, AppproxyError) as refusal:
+            self.log.warn(
+                "connector {connector} got no new certificate: {reason}",
+                event="connector.not-renewed",
+                connector=arrival.record.id,
+                reason=str(refusal),
+            )
+            return
         channel.control({"type": "renew", "csr": "", "certificate": certificate})
+
+    def left(self, arrival: Arrival) -> None:
+        """A channel is gone."""
+        self.arrivals.discard(arrival)
+        if self._look is not None:
+            self._look()
 
     # Changes
 
@@ -216,7 +234,15 @@ class Channels:
 
     def _assign(self, channel: Channel, group: str) -> None:
         applications = self.catalog.of_group(group)
-        channel.control({"type": "assignments", "version": self.version, "applications": applications})
+        try:
+            channel.control({"type": "assignments", "version": self.version, "applications": applications})
+        except control.DocumentTooLarge as problem:
+            self.log.error(
+                "group {group} has more applications than one connector can be told of: {problem}",
+                event="connector.assignments-too-large",
+                group=group,
+                problem=str(problem),
+            )
 
     def revoked(self, connector: str) -> None:
         """A connector is no longer trusted: its channels end now."""
@@ -239,6 +265,7 @@ class Channels:
             if all(arrival.channel is None or not arrival.channel.streams for arrival in waiting):
                 done.callback(None)
 
+        self._look = look
         for arrival in waiting:
             if arrival.channel is not None:
                 arrival.channel.go_away(Code.NONE, "the relay is stopping", retry_after_ms=500)
