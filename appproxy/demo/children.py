@@ -15,7 +15,8 @@ READY_SECONDS = 30.0
 #: How long a program may take to finish what is in flight when it is told to end.
 END_SECONDS = 15.0
 LOOK_SECONDS = 0.1
-LAST_LINES = 15
+#: How much of a log is shown when its program died.
+LAST_LINES, LINE_CHARACTERS = 15, 200
 _PR_SET_PDEATHSIG = 1
 
 
@@ -55,7 +56,7 @@ class Child:
     def last_words(self) -> str:
         """The last lines of its log."""
         lines = self.log.read_text("utf-8", "replace").splitlines()[-LAST_LINES:]
-        return "\n  ".join([f"the end of {self.log}:", *lines])
+        return "\n  ".join([f"the end of {self.log}:", *(line[:LINE_CHARACTERS] for line in lines)])
 
     def tell_to_end(self) -> None:
         """Ask it to finish."""

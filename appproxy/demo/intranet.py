@@ -247,6 +247,7 @@ def make_site(reactor: Any) -> Site:
     files: dict[bytes, Any] = {
         b"intranet.css": File("intranet.css", "text/css; charset=utf-8"),
         b"intranet.js": File("intranet.js", "text/javascript; charset=utf-8"),
+        b"intranet.svg": File("intranet.svg", "image/svg+xml"),
     }
     for name, child in (children | files).items():
         root.putChild(name, child)

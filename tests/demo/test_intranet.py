@@ -49,7 +49,7 @@ async def test_pages_need_nothing_from_elsewhere(intranet: str) -> None:
     """Style and script come from the intranet itself, under both of its pages."""
     for page in ("", "reports/"):
         assert "//" not in (await (await get(intranet + page)).text()).replace("<!doctype", "")
-        for name in ("intranet.css", "intranet.js"):
+        for name in ("intranet.css", "intranet.js", "intranet.svg"):
             assert (await get(intranet + page + name)).code == 200
 
 
