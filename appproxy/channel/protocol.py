@@ -26,6 +26,8 @@ TICK_SECONDS = 2.5
 #: Ticks of silence before a PING is sent (10 s) and before the peer counts as dead (15 s).
 PING_TICKS = 4
 DEAD_TICKS = 6
+#: A message leaves before its turn ends once so many writes wait for it.
+WAKES_PER_MESSAGE = 8
 #: A peer that does not answer our close is cut off after this long.
 CLOSE_SECONDS = 2.0
 
@@ -76,6 +78,7 @@ class Channel:
         self._owner = owner
         self._opener = opener
         self._awake = False
+        self._wakes = 0
         self._full = False
         self._heard = True
         self._silent_ticks = 0
@@ -234,13 +237,26 @@ class Channel:
     # Writing
 
     def wake(self) -> None:
-        """Something waits to be written: it leaves with everything else of this turn."""
-        if not self._awake and not self._full and self.carrier is not None:
+        """Something waits to be written: it leaves with what else this turn brings, or as soon as that is enough.
+
+        Waiting for the end of a long turn would make the two ends of the channel work in turns, one of them always
+        idle; a message for every frame would cost too much.
+        """
+        if self._awake:
+            self._wakes += 1
+            if self._wakes >= WAKES_PER_MESSAGE:
+                self._flush()
+        elif not self._full and self.carrier is not None:
             self._awake = True
-            self._clock.callLater(0, self._flush)
+            self._wakes = 1
+            self._clock.callLater(0, self._turn)
+
+    def _turn(self) -> None:
+        self._awake = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._awake = False
+        self._wakes = 0
         carrier = self.carrier
         if carrier is None or self._lost:
             return
