@@ -53,7 +53,9 @@ def listens(port: int) -> bool:
 class Program:
     """One process, with what it wrote in *log*."""
 
-    def __init__(self, name: str, arguments: Sequence[str | Path], folder: Path, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str | Path], folder: Path, environ: dict[str, str] | None = None
+    ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as out:
@@ -169,9 +171,7 @@ access_log = "relay-access.log"
         )
         before = self.folder.joinpath("relay.log").read_text().count("relay.ready") if self.relay else 0
         self.relay = self.add(
-            Program(
-                "relay", [BIN / "twistd", "-n", "--pidfile=", "appproxy-relay", "--config", config], self.folder
-            )
+            Program("relay", [BIN / "twistd", "-n", "--pidfile=", "appproxy-relay", "--config", config], self.folder)
         )
         relay = self.relay
         relay.wait_for(lambda: relay.text().count("relay.ready") > before, "the relay is ready")

@@ -1,0 +1,93 @@
+// A certified OpenID provider on loopback with three users, for the live tests.
+// node provider.mjs PORT RELAY-ORIGIN: signs people in to the client "relay" of the relay at RELAY-ORIGIN.
+// Its keys are new at each start, so that a restart is a rotation.
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
+import Provider from 'oidc-provider';
+
+const [port, relay] = process.argv.slice(2);
+const issuer = `http://localhost:${port}`;
+
+const users = {
+  alice: { password: 'wonderland', groups: ['staff', 'finance'], name: 'Alice Ahlers', email: 'alice@example.com' },
+  bob: { password: 'builder', groups: ['staff'], name: 'Bob Berger', email: 'bob@example.com' },
+  carol: { password: 'carousel', groups: ['staff'], name: 'Carol Çelik', email: 'carol@example.com' },
+};
+
+const key = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' });
+const page = (title, body) => `<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>${title}</title>
+<h1>${title}</h1>${body}</html>`;
+
+const provider = new Provider(issuer, {
+  jwks: { keys: [{ ...key, kid: randomUUID(), use: 'sig', alg: 'RS256' }] },
+  cookies: { keys: [randomUUID()] },
+  clients: [{
+    client_id: 'relay',
+    client_secret: 'a secret: with/odd+characters',
+    redirect_uris: [`${relay}/.appproxy/callback`],
+    post_logout_redirect_uris: [`${relay}/.appproxy/signed-out`],
+    // Without these two the ID token has no "sid"; nobody listens there.
+    backchannel_logout_uri: `${relay}/.appproxy/back-channel`,
+    backchannel_logout_session_required: true,
+  }],
+  // Else profile claims come from the user information endpoint only.
+  conformIdTokenClaims: false,
+  claims: {
+    openid: ['sub', 'auth_time'],
+    profile: ['name', 'preferred_username', 'groups'],
+    email: ['email', 'email_verified'],
+  },
+  features: {
+    devInteractions: { enabled: false },
+    backchannelLogout: { enabled: true },
+    rpInitiatedLogout: {
+      enabled: true,
+      logoutSource: (ctx, form) => {
+        ctx.body = page('Sign out?', `${form}<button form="op.logoutForm" name="logout" value="yes">Sign out</button>`);
+      },
+    },
+  },
+  pkce: { required: () => true },
+  interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
+  findAccount: (_ctx, id) => users[id] && {
+    accountId: id,
+    claims: () => ({ sub: id, preferred_username: id, email_verified: true, ...users[id], password: undefined }),
+  },
+  // Nobody is asked for consent: the relay is the organisation's own.
+  loadExistingGrant: async (ctx) => {
+    const { client, session } = ctx.oidc;
+    const grant = new ctx.oidc.provider.Grant({ clientId: client.clientId, accountId: session.accountId });
+    grant.addOIDCScope('openid profile email');
+    await grant.save();
+    return grant;
+  },
+});
+
+async function form(request) {
+  let text = '';
+  for await (const piece of request) text += piece;
+  return new URLSearchParams(text);
+}
+
+provider.use(async (ctx, next) => {
+  if (!ctx.path.startsWith('/interaction/')) return next();
+  let failed = '';
+  if (ctx.method === 'POST') {
+    const told = await form(ctx.req);
+    const name = told.get('name');
+    if (told.has('cancel')) {
+      const refusal = { error: 'access_denied', error_description: '<script>alert(1)</script>' };
+      return provider.interactionFinished(ctx.req, ctx.res, refusal, { mergeWithLastSubmission: false });
+    }
+    if (Object.hasOwn(users, name) && users[name].password === told.get('password')) {
+      return provider.interactionFinished(ctx.req, ctx.res, { login: { accountId: name } });
+    }
+    failed = '<p role="alert">That name and password do not belong together.</p>';
+  }
+  ctx.body = page('Sign in', `${failed}<form method="post" action="${ctx.path}">
+<label>Name <input id="name" name="name" autofocus></label>
+<label>Password <input id="password" name="password" type="password"></label>
+<button>Sign in</button> <button name="cancel" value="yes">Cancel</button></form>`);
+});
+
+provider.on('server_error', (_ctx, error) => console.error(error));
+provider.listen(Number(port), '127.0.0.1', () => console.log(`provider at ${issuer}`));
