@@ -31,11 +31,11 @@ class Attachment:
         """Streams under way on all its channels."""
         return sum(len(channel.streams) for channel in self.channels)
 
-    def channel(self) -> Channel | None:
+    def channel(self, avoid: frozenset[Channel] = frozenset()) -> Channel | None:
         """The channel for the next stream: the first usable one that is not crowded, else the least crowded."""
         best: Channel | None = None
         for channel in self.channels:
-            if channel.usable:
+            if channel.usable and channel not in avoid:
                 streams = len(channel.streams)
                 if streams < SPREAD_STREAMS:
                     return channel
@@ -69,14 +69,19 @@ class Attachments:
         return list(self._by_group.get(group, ()))
 
     def pick(self, group: str, avoid: frozenset[Channel] = frozenset()) -> Channel | None:
-        """The channel to carry the next stream for *group*: of the connector with the least outstanding."""
+        """The channel to carry the next stream for *group*: of the connector with the least outstanding.
+
+        :param avoid: what was tried already; another connector is preferred to another channel of the same.
+        """
         attachments = self._by_group.get(group)
         if not attachments:
             return None
         if len(attachments) > 1:
-            attachments = sorted(attachments, key=lambda attachment: attachment.outstanding)
+            attachments = sorted(
+                attachments, key=lambda attachment: (not avoid.isdisjoint(attachment.channels), attachment.outstanding)
+            )
         for attachment in attachments:
-            channel = attachment.channel()
-            if channel is not None and channel not in avoid:
+            channel = attachment.channel(avoid)
+            if channel is not None:
                 return channel
         return None

@@ -132,7 +132,8 @@ class Bench:
         """Everything moves until it rests; time stands still."""
         for _ in range(200):
             self.clock.advance(0)
-            if not any([visit.move() for visit in self.visits]) and not any(
+            moved = [visit.move() for visit in self.visits]
+            if not any(moved) and not any(
                 call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()
             ):
                 return
