@@ -30,6 +30,8 @@ from appproxy.http.messages import (
     upgrade_protocols,
 )
 
+#: Field lines up to this size are remembered for the connection's next request.
+_MAX_REMEMBERED = 8 * 1024
 #: A longer method is nobody's.
 _MAX_METHOD = 64
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!\"$-~]+) HTTP/([0-9])\.([0-9])\r\n")
@@ -101,6 +103,15 @@ class Writing(IntEnum):
     SWITCHED = 3
 
 
+class _Block(msgspec.Struct):
+    """The field lines of a request as they came, and what they mean; never changed, several heads share it."""
+
+    block: bytes
+    fields: list[Field]
+    known: dict[bytes, list[bytes]]
+    host: bytes
+
+
 class ServerConversation:
     """Both directions of one client connection.
 
@@ -108,14 +119,15 @@ class ServerConversation:
     """
 
     __slots__ = (
-        "_bodiless", "_chunks", "_draining", "_expecting", "_head", "_held", "_keep", "_left", "_limits", "_line_read",
-        "_offered", "_reading", "_searched", "_secure", "_skipped", "_writer", "_writing",
+        "_bodiless", "_chunks", "_draining", "_expecting", "_head", "_held", "_keep", "_last", "_left", "_limits",
+        "_line_read", "_offered", "_reading", "_searched", "_secure", "_skipped", "_writer", "_writing",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None, secure: bool = True) -> None:
         self._limits = limits or Limits()
         self._secure = secure
         self._held = bytearray()
+        self._last: _Block | None = None
         self._begin_reading()
 
     def _begin_reading(self) -> None:
@@ -249,26 +261,18 @@ class ServerConversation:
 
     def _begin_request(self, raw: bytes, rest: bytes) -> list[Event]:
         line = self._check_line(raw)
-        limits = self._limits
-        if len(raw) > limits.head:
+        if len(raw) > self._limits.head:
             raise BadRequest(431, "head too large")
-        fields = parse_fields(raw, line.end() - 2)
-        if len(fields) > limits.fields:
-            raise BadRequest(431, "too many fields")
+        block = raw[line.end() - 2 :]
+        last = self._last
+        if last is None or last.block != block:
+            last = self._read_fields(block)
         method, target, major, minor = line.groups()
-        known = index(fields)
-        hosts = known.get(b"host")
-        if hosts is None or len(hosts) != 1:
-            raise BadRequest(400, "not exactly one Host")
-        try:
-            canonical_host(hosts[0])
-        except MalformedHost:
-            raise BadRequest(400, "malformed Host") from None
         if method == b"CONNECT":
             raise BadRequest(501, "no proxy for CONNECT")
         if target[0] != 47:  # an origin-form target begins with "/"
-            target = self._origin_form(method, target, hosts[0])
-        head = RequestHead(method, target, _VERSIONS[major, minor], fields, known, hosts[0])
+            target = self._origin_form(method, target, last.host)
+        head = RequestHead(method, target, _VERSIONS[major, minor], last.fields, last.known, last.host)
         self._head = head
         begun = self._frame(head)
         events: list[Event] = [begun]
@@ -278,6 +282,23 @@ class ServerConversation:
         elif rest:
             events += self._read_body(rest)
         return events
+
+    def _read_fields(self, block: bytes) -> _Block:
+        """Read the field lines, and remember them: a client mostly says the same again on its next request."""
+        fields = parse_fields(block, 0)
+        if len(fields) > self._limits.fields:
+            raise BadRequest(431, "too many fields")
+        known = index(fields)
+        hosts = known.get(b"host")
+        if hosts is None or len(hosts) != 1:
+            raise BadRequest(400, "not exactly one Host")
+        try:
+            canonical_host(hosts[0])
+        except MalformedHost:
+            raise BadRequest(400, "malformed Host") from None
+        last = _Block(block, fields, known, hosts[0])
+        self._last = last if len(block) <= _MAX_REMEMBERED else None
+        return last
 
     def _origin_form(self, method: bytes, target: bytes, host: bytes) -> bytes:
         """Turn asterisk-form and absolute-form into what an origin expects; refuse the other forms."""

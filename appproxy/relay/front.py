@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from appproxy.http.addresses import AmbiguousPath, MalformedHost, canonical_host, canonical_path, split_target
 from appproxy.http.cookies import take_reserved
-from appproxy.http.messages import Field, LengthMismatch, Limits
+from appproxy.http.messages import Field, LengthMismatch, Limits, RequestHead
 from appproxy.http.serving import BadRequest, BodyReceived, RequestBegun, ServerConversation
 from appproxy.relay.exchange import Exchange, PayloadTooLarge
 
@@ -123,6 +123,25 @@ class FrontSettings:
             front.overdue()
 
 
+class Reading:
+    """What the fields of a request mean to the relay.  Clients mostly repeat them; then this is used again.
+
+    :ivar fields: the very list that was read; never changed.
+    :ivar cookie: the application's own cookies, as the origin gets them.
+    :ivar upward: what the origin gets of all fields, once somebody asked; see :mod:`appproxy.relay.upward`.
+    """
+
+    __slots__ = ("authority", "cookie", "fields", "host", "reserved", "upward", "version")
+
+    def __init__(self, front: Front, head: RequestHead) -> None:
+        self.fields, self.version = head.fields, head.version
+        self.host, self.authority = front.settings.authority(head.host)
+        self.reserved: dict[bytes, list[bytes]]
+        cookies = head.known.get(b"cookie")
+        self.reserved, self.cookie = take_reserved(cookies) if cookies else ({}, None)
+        self.upward: list[Field] | None = None
+
+
 class ClientExchange(Exchange):
     """One request on a :class:`Front`, and the pen for its answer."""
 
@@ -138,13 +157,13 @@ class ClientExchange(Exchange):
         "authority",
         "begun",
         "client",
-        "cookie",
         "expects_continue",
         "head",
         "host",
         "length",
         "path",
         "query",
+        "reading",
         "request_id",
         "reserved",
         "scheme",
@@ -162,15 +181,15 @@ class ClientExchange(Exchange):
         self.upgrade = begun.upgrade
         self.expects_continue = begun.expect_continue
         self.scheme = "https" if settings.secure else "http"
-        self.host, self.authority = settings.authority(head.host)
+        reading = front.reading
+        if reading is None or reading.fields is not head.fields or reading.version != head.version:
+            reading = front.reading = Reading(front, head)
+        self.reading = reading
+        self.host, self.authority, self.reserved = reading.host, reading.authority, reading.reserved
         path, self.query = split_target(head.target)
         self.path = canonical_path(path) if path != b"*" else b"/"  # OPTIONS for the whole host
         self.client = front.client
         self.request_id = settings.new_id()
-        cookies = head.known.get(b"cookie")
-        self.reserved: dict[bytes, list[bytes]]
-        #: The application's own cookies, as the origin gets them.
-        self.reserved, self.cookie = take_reserved(cookies) if cookies else ({}, None)
         self.started = settings.seconds()
         #: Set once the answer's head is on its way; its status then.
         self.begun = False
@@ -366,6 +385,7 @@ class Front(TwistedProtocol):
         self.deadline = 0.0
         self._exchange: ClientExchange | None = None
         self._pipe: Taker | None = None
+        self.reading: Reading | None = None
         self._full = False
         self._reading = True
         self._closing = False

@@ -14,11 +14,14 @@ def upward_fields(exchange: ClientExchange) -> list[Field]:
 
     The body's length stays, last of all, as ``Content-Length``: it is how the connector knows it.
     """
-    fields = clean_request(exchange.head)
-    if exchange.reserved:
-        fields = _with_cookie(fields, exchange.cookie)
-    fields += vouched(exchange.client, exchange.scheme, exchange.host, exchange.authority)
-    fields.append((b"X-Request-ID", exchange.request_id.encode("ascii")))
+    reading = exchange.reading
+    if reading.upward is None:
+        fields = clean_request(exchange.head)
+        if reading.reserved:
+            fields = _with_cookie(fields, reading.cookie)
+        fields += vouched(exchange.client, exchange.scheme, exchange.host, exchange.authority)
+        reading.upward = fields
+    fields = [*reading.upward, (b"X-Request-ID", exchange.request_id.encode("ascii"))]
     if exchange.length is not None:
         fields.append((b"Content-Length", b"%d" % exchange.length))
     return fields

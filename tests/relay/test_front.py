@@ -36,6 +36,32 @@ class FrontTests(SynchronousTestCase):
         self.assertTrue(self.client.take().endswith(b"again"))
         self.assertFalse(self.client.disconnecting)
 
+    def test_what_is_remembered_of_fields_is_not_mixed_up(self) -> None:
+        """Requests that repeat their fields are read once; one that differs in a single octet or version is not taken for it."""
+        upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        targets = []
+        for data in (
+            get(path=b"/1"),
+            get(path=b"/2"),
+            get(path=b"/3", more=COOKIE.replace(b"dark", b"mild")),
+            get(path=b"/4", more=b""),
+            get(path=b"/5", more=COOKIE + upgrade).replace(b"HTTP/1.1", b"HTTP/1.0"),
+        ):
+            self.bench.sends(self.client, data)
+            if self.bench.pair.relay.streams:
+                head = self.bench.pair.opener.heads[-1][0]
+                targets.append((head.target, dict(head.fields).get(b"Cookie"), dict(head.fields).get(b"Upgrade")))
+                self.answer()
+        self.assertEqual(
+            targets,
+            [
+                (b"/1", b"theme=dark", None),
+                (b"/2", b"theme=dark", None),
+                (b"/3", b"theme=mild", None),
+                (b"/5", b"theme=dark", None),
+            ],
+        )
+
     def test_pipelined_requests_are_answered_in_order(self) -> None:
         """The second of two pipelined requests is not begun before the first is answered."""
         self.bench.sends(self.client, get(path=b"/1") + get(path=b"/2"))
@@ -117,7 +143,9 @@ class FrontTests(SynchronousTestCase):
         """A broken chunk in the middle of an exchange resets the stream; what was begun is cut, never ended politely."""
         self.bench.sends(
             self.client,
-            b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n"
+            + COOKIE
+            + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
         )
         stream = self.bench.pair.opener.streams[0]
         stream.answer(ResponseHead(200, b"OK", []))
@@ -207,7 +235,9 @@ class FrontTests(SynchronousTestCase):
         """100-continue is the origin's to send; the relay passes it on."""
         self.bench.sends(
             self.client,
-            b"PUT /f HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+            b"PUT /f HTTP/1.1\r\nHost: hr.example.com\r\n"
+            + COOKIE
+            + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n",
         )
         self.assertEqual(self.client.take(), b"")
         stream = self.bench.pair.opener.streams[0]
