@@ -144,6 +144,18 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
+#: What the library raises for requests that are none.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
 def read_request(pem: str) -> PublicKey:
     """The public key that a PEM signing request is for.
 
@@ -159,7 +171,7 @@ def read_request(pem: str) -> PublicKey:
             raise UnacceptableRequest("the signing request is signed with an outdated hash; use SHA-256")
         if not request.is_signature_valid:
             raise UnacceptableRequest("the signing request is not signed by its own key")
-    except (ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension, TypeError):
+    except _UNREADABLE:
         raise UnacceptableRequest("the signing request is malformed or uses an algorithm that is not taken") from None
     return key
 
