@@ -37,7 +37,7 @@ class FrontTests(SynchronousTestCase):
         self.assertFalse(self.client.disconnecting)
 
     def test_what_is_remembered_of_fields_is_not_mixed_up(self) -> None:
-        """Requests that repeat their fields are read once; one that differs in a single octet or version is not taken for it."""
+        """Requests that repeat their fields are read once; one that differs at all is read anew."""
         upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
         targets = []
         for data in (
@@ -140,7 +140,7 @@ class FrontTests(SynchronousTestCase):
         self.assertTrue(self.client.take().startswith(b"HTTP/1.1 400"))
 
     def test_malformed_body_aborts_after_the_answer_began(self) -> None:
-        """A broken chunk in the middle of an exchange resets the stream; what was begun is cut, never ended politely."""
+        """A broken chunk resets the stream; an answer that was begun is cut, never ended politely."""
         self.bench.sends(
             self.client,
             b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n"
