@@ -114,7 +114,7 @@ class RelayService(Service):
 
     async def stopService(self) -> None:
         """Twisted: accept no more, finish what is in flight, close the store."""
-        await super().stopService()
+        super().stopService()
         notify("STOPPING=1")
         for listening in self._listening:
             listening.stop()
