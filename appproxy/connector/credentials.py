@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
 
@@ -118,13 +117,6 @@ class PendingKey:
 
 def _octets(key: object) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
-
-
-def key_of(path: Path) -> ec.EllipticCurvePrivateKey:
-    """The private key in *path*; for tests and the doctor."""
-    key = load_pem_private_key(path.read_bytes(), None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return key
 
 
 def next_epoch(state_dir: Path, now: float) -> int:

@@ -93,31 +93,38 @@ class Enrolment:
         """
         settings = self._settings
         credentials = Credentials.load(settings.state_dir, settings.relay_ca_file)
-        now = self._now()
-        if credentials is not None and credentials.not_before > now:
+        if credentials is None:
+            await self._enrol(settings.read_enrolment_token())
+        else:
+            self._check_begun(credentials)
+            if credentials.not_after > self._now():
+                return credentials
+            await self._enrol_again(credentials)
+        credentials = Credentials.load(settings.state_dir, settings.relay_ca_file)
+        assert credentials is not None
+        self._check_begun(credentials)
+        return credentials
+
+    def _check_begun(self, credentials: Credentials) -> None:
+        """A certificate from the future means that a clock is wrong."""
+        if credentials.not_before > self._now():
             raise ConfigError(
                 str(credentials.certificate_file),
                 f"the certificate is not valid before {_date(credentials.not_before)}, and the clock of this machine "
-                f"says {_date(now)}; set the clock",
+                f"says {_date(self._now())}; set the clock",
             )
-        if credentials is not None and credentials.not_after > now:
-            return credentials
-        expired = None
-        if credentials is not None:
-            expired = (
-                f"the certificate expired on {_date(credentials.not_after)} (the clock of this machine says "
-                f"{_date(now)}); issue a new token with: appproxy token enrol --group GROUP, put it into "
-                "enrolment_token_file and start again"
-            )
+
+    async def _enrol_again(self, expired: Credentials) -> None:
+        """The certificate has run out; perhaps there is a new token."""
         try:
-            await self._enrol(settings.read_enrolment_token())
+            await self._enrol(self._settings.read_enrolment_token())
         except ConfigError as problem:
-            if expired is not None:
-                raise ConfigError(str(settings.state_dir), f"{expired} ({problem})") from None
-            raise
-        credentials = Credentials.load(settings.state_dir, settings.relay_ca_file)
-        assert credentials is not None
-        return credentials
+            raise ConfigError(
+                str(expired.certificate_file),
+                f"the certificate expired on {_date(expired.not_after)} (the clock of this machine says "
+                f"{_date(self._now())}); issue a new token with: appproxy token enrol --group GROUP, put it into "
+                f"enrolment_token_file and start again ({problem})",
+            ) from None
 
     async def _enrol(self, token: str) -> None:
         """Go from relay to relay until one answers."""
