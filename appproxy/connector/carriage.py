@@ -16,6 +16,7 @@ from appproxy.connector.exchange import OriginResponse
 from appproxy.errors import AppproxyError
 from appproxy.http.messages import Field
 from appproxy.sso.method import Method
+from appproxy.tasks import Task
 from appproxy.wire.heads import RequestHead, ResponseHead
 
 
@@ -35,7 +36,7 @@ class Carriage:
     def __init__(self, stream: Stream, head: RequestHead, ended: bool) -> None:
         self.stream = stream
         self.head = head
-        self.journey: Deferred[None] | None = None
+        self.journey: Task | None = None
         self.sso: Method | None = None
         self.status = 0
         self._connection: OriginConnection | None = None

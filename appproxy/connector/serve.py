@@ -19,6 +19,7 @@ from appproxy.errors import AppproxyError
 from appproxy.http import messages
 from appproxy.http.messages import Field, MalformedMessage, body_length, is_token
 from appproxy.http.translate import Translation
+from appproxy.tasks import Tasks
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import RequestHead, ResponseHead
 
@@ -40,6 +41,7 @@ class Serving:
         self._origins = origins
         self._clock = clock
         self._record = record
+        self._tasks = Tasks()
         #: Exchanges under way.
         self.journeys: set[Carriage] = set()
 
@@ -47,7 +49,7 @@ class Serving:
         """channel.stream.Opener: a request arrived."""
         stream.receiver = carriage = Carriage(stream, head, end)
         self.journeys.add(carriage)
-        carriage.journey = Deferred.fromCoroutine(self.serve(carriage, upgrade))
+        carriage.journey = self._tasks.spawn("journey", self.serve(carriage, upgrade))
 
     async def serve(self, carriage: Carriage, upgrade: bool) -> None:
         """Take one request to its origin and the answer back, whatever happens, and leave one access record."""

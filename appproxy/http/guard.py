@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from appproxy.errors import AppproxyError, Side
 from appproxy.http.cookies import drop_reserved
-from appproxy.http.hops import HOP_BY_HOP, clean_response
-from appproxy.http.messages import Field, are_fields, is_value
+from appproxy.http.hops import HOP_BY_HOP, clean_response, fold
+from appproxy.http.messages import Field, is_text, is_token, is_value
 
 #: The external host is the relay's: its transport security and its other endpoints are not the origin's to announce.
 _RELAYS_OWN = frozenset({b"strict-transport-security", b"alt-svc"})
@@ -25,6 +25,39 @@ class UnsafeAnswer(AppproxyError):
     code, status, side = "unsafe-answer", 502, Side.CONNECTOR
 
 
+class _Plan:
+    """What is kept of fields with certain names, in a certain order: origins have few such lists of names.
+
+    :ivar keep: positions of what may go on.
+    :ivar connection: positions of ``Connection``, whose values may name more that has to go.
+    :ivar cookies: there is a ``Set-Cookie`` to look at.
+    """
+
+    __slots__ = ("connection", "cookies", "keep")
+
+    def __init__(self, names: Sequence[bytes]) -> None:
+        folded = [fold(name) for name in names]
+        self.keep = [position for position, name in enumerate(folded) if name not in _DROP]
+        self.connection = [position for position, name in enumerate(folded) if name == b"connection"]
+        self.cookies = b"set-cookie" in map(bytes.lower, names)
+
+
+#: Values of ``Connection`` that name nothing.
+_NAMELESS = frozenset({b"keep-alive", b"close"})
+#: Plans that are remembered; then all are forgotten.
+_MAX_PLANS = 4096
+_plans: dict[tuple[bytes, ...], _Plan] = {}
+
+
+def _plan_for(names: tuple[bytes, ...]) -> _Plan:
+    if not all(map(is_token, names)):
+        raise UnsafeAnswer
+    if len(_plans) >= _MAX_PLANS:
+        _plans.clear()
+    plan = _plans[names] = _Plan(names)
+    return plan
+
+
 def guard_response(status: int, reason: bytes, fields: Sequence[Field], secure: bool) -> list[Field]:
     """The fields of an answer that may go to a client, in order and case.
 
@@ -33,10 +66,18 @@ def guard_response(status: int, reason: bytes, fields: Sequence[Field], secure: 
 
     :raises UnsafeAnswer: status, reason or fields are not what may stand in a head.
     """
-    if not 100 <= status <= 599 or not is_value(reason) or not are_fields(fields):
+    if not 100 <= status <= 599 or not is_value(reason):
         raise UnsafeAnswer
-    kept = clean_response(fields, status == 101, _DROP)
-    kept = drop_reserved(kept)
+    names = tuple([field[0] for field in fields])
+    plan = _plans.get(names) or _plan_for(names)
+    if not is_text(b"".join([field[1] for field in fields])):
+        raise UnsafeAnswer
+    if status == 101 or (plan.connection and any(fields[at][1].lower() not in _NAMELESS for at in plan.connection)):
+        kept = clean_response(fields, status == 101, _DROP)
+    else:
+        kept = [fields[position] for position in plan.keep]
+    if plan.cookies:
+        kept = drop_reserved(kept)
     if secure and status >= 200:
         kept.append(HSTS)
     return kept

@@ -33,6 +33,10 @@ _VERSIONS = {b"0": (1, 0), b"1": (1, 1)}
 _START = b"HTTP/1."
 
 
+#: A head up to this size is remembered for the connection's next answer.
+_MAX_REMEMBERED = 8 * 1024
+
+
 class BadResponse(AppproxyError):
     """The origin sent something that is not strictly HTTP/1.x."""
 
@@ -102,7 +106,7 @@ class ClientConversation:
     """Both directions of one connection to an origin, one request at a time."""
 
     __slots__ = (
-        "_chunks", "_held", "_interim", "_keep", "_left", "_limits", "_method", "_offered", "_reading", "_searched",
+        "_chunks", "_held", "_interim", "_keep", "_last", "_left", "_limits", "_method", "_offered", "_reading", "_searched",
         "_writer", "heard",
     )  # fmt: skip
 
@@ -111,6 +115,7 @@ class ClientConversation:
         self._reading = Reading.NOTHING
         self._writer = BodyWriter(0, False)
         self._held = bytearray()
+        self._last: tuple[bytes, ResponseHead] | None = None
         self._keep = True
         self._left = self._interim = self._searched = 0
         self._chunks: ChunkedReader | None = None
@@ -281,6 +286,15 @@ class ClientConversation:
         self._searched = searched - 1 if searched and held[searched - 1] == 13 else searched
 
     def _parse_head(self, raw: bytes) -> ResponseHead:
+        """Read a head; an origin that says the same again is not read again."""
+        last = self._last
+        if last is not None and last[0] == raw:
+            return last[1]
+        head = self._parse_new_head(raw)
+        self._last = (raw, head) if len(raw) <= _MAX_REMEMBERED else None
+        return head
+
+    def _parse_new_head(self, raw: bytes) -> ResponseHead:
         line = _STATUS_LINE.match(raw)
         if line is None:
             raise BadResponse("malformed status line")

@@ -31,6 +31,16 @@ class UnpublishedDestination(AppproxyError):
     code, status, side = "unpublished-destination", 403, Side.CLIENT
 
 
+class _Moves:
+    """What to do with the values of which fields; their lengths rule most names out before any is folded."""
+
+    __slots__ = ("by_name", "lengths")
+
+    def __init__(self, by_name: dict[bytes, Callable[[bytes], bytes]]) -> None:
+        self.by_name = by_name
+        self.lengths = frozenset(map(len, by_name))
+
+
 class _Place:
     """A parsed absolute reference: where it points, and how to say the same of another place."""
 
@@ -147,23 +157,27 @@ class Translation:
             internal if host_header else InternalURL(external.scheme, external.host, external.port, internal.path)
         )
         self._host = self.view.authority.encode("ascii")
-        self._up: dict[bytes, Callable[[bytes], bytes]] = {
-            b"host": self._host_up,
-            b"origin": self._origin_up,
-            b"referer": self._referer_up,
-            b"destination": self._destination_up,
-            b"if": self._if_up,
-        }
-        self._down: dict[bytes, Callable[[bytes], bytes]] = {
-            b"location": self.reference_down,
-            b"content-location": self.reference_down,
-            b"refresh": self._refresh_down,
-            b"link": self._link_down,
-            b"set-cookie": self._set_cookie_down,
-            b"access-control-allow-origin": self._origin_down,
-            b"content-security-policy": self._sources_down,
-            b"content-security-policy-report-only": self._sources_down,
-        }
+        self._up = _Moves(
+            {
+                b"host": self._host_up,
+                b"origin": self._origin_up,
+                b"referer": self._referer_up,
+                b"destination": self._destination_up,
+                b"if": self._if_up,
+            }
+        )
+        self._down = _Moves(
+            {
+                b"location": self.reference_down,
+                b"content-location": self.reference_down,
+                b"refresh": self._refresh_down,
+                b"link": self._link_down,
+                b"set-cookie": self._set_cookie_down,
+                b"access-control-allow-origin": self._origin_down,
+                b"content-security-policy": self._sources_down,
+                b"content-security-policy-report-only": self._sources_down,
+            }
+        )
 
     def at(self, host: str) -> Translation:
         """For a wildcard: the translation of the one external *host* (canonical) that was asked for."""
@@ -321,10 +335,10 @@ class Translation:
         return inside != self.external.host and (inside == name or inside.endswith("." + name))
 
 
-def _translated(fields: Sequence[Field], moves: dict[bytes, Callable[[bytes], bytes]]) -> list[Field]:
+def _translated(fields: Sequence[Field], moves: _Moves) -> list[Field]:
+    by_name, lengths = moves.by_name, moves.lengths
     moved = list(fields)
     for position, (name, value) in enumerate(fields):
-        move = moves.get(name.lower())
-        if move is not None:
+        if len(name) in lengths and (move := by_name.get(name.lower())) is not None:
             moved[position] = name, move(value)
     return moved
