@@ -89,12 +89,6 @@ class ReadingTests(SynchronousTestCase):
         self.assertFalse(is_value(b"a\n"))
         self.assertFalse(is_value(b" a"))
 
-    def test_fields_that_may_stand_in_a_head(self) -> None:
-        """Every name and every value counts."""
-        self.assertTrue(are_fields([(b"a", b"b"), (b"c", b"")]))
-        for field in ((b"", b"b"), (b"a:", b"b"), (b"a", b"b\r\nc: d")):
-            self.assertFalse(are_fields([(b"x", b"y"), field]))
-
     def test_lengths(self) -> None:
         """A length is one number of at most 18 digits."""
         self.assertEqual(body_length([b"005"]), 5)
