@@ -594,6 +594,13 @@ class Front(TwistedProtocol):
         elif pipe is not None:
             pipe.client_lost()
 
+    def see_off(self) -> None:
+        """The relay stops: what is not finished is cut off, what is written still leaves."""
+        if self._exchange is not None or self._pipe is not None:
+            self.cut_off()
+        else:
+            self.lose()
+
     def hand_over(self, protocol: TwistedProtocol) -> bytes:
         """Make *protocol* the transport's; returns what came after the head."""
         self._exchange = None

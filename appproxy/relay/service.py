@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from appproxy import tuning
@@ -59,6 +59,8 @@ from appproxy.wire.windows import Budget
 SWEEP_SECONDS = 1.0
 #: A node's name is its own for this long without renewal; renewed at a third of it.
 LEASE_SECONDS = 15
+#: A client gets so long to read what was written before the relay stopped; looked at so often.
+FAREWELL_SECONDS, FAREWELL_LOOK_SECONDS = 10.0, 0.05
 
 
 class RelayService(Service):
@@ -123,8 +125,7 @@ class RelayService(Service):
                 loop.stop()
         if hasattr(self, "_channels"):
             await self._channels.stop()
-        for listening in self._listening:
-            listening.abort()
+        await self._see_clients_off()
         await self._tasks.stop()
         if hasattr(self, "_sessions"):
             await self._sessions.tick()
@@ -132,6 +133,20 @@ class RelayService(Service):
         await self._store.stop()
         if hasattr(self, "_access"):
             self._access.close()
+        if hasattr(self, "_lock"):
+            self._lock.close()
+
+    async def _see_clients_off(self) -> None:
+        """Close connections; slow readers get a while for what is written already."""
+        for front in [front for settings in self._fronts for front in settings.fronts]:
+            front.see_off()
+        late = self._reactor.seconds() + FAREWELL_SECONDS
+        while waiting := [each for listening in self._listening for each in listening.connections if each.buffered]:
+            if self._reactor.seconds() > late:
+                for transport in waiting:
+                    transport.abortConnection()
+                break
+            await deferLater(self._reactor, FAREWELL_LOOK_SECONDS)
 
     # Assembly
 

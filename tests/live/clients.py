@@ -153,11 +153,24 @@ class Browser:
 
 
 class Raw:
-    """One TLS connection to a relay's client port; every wait is bounded."""
+    """One TLS connection to a relay's client port; every wait is bounded.
 
-    def __init__(self, port: int, tls: ssl.SSLContext, name: str, timeout: float = TIMEOUT_SECONDS) -> None:
-        self._plain = socket.create_connection(("127.0.0.1", port), timeout)
-        self.socket = tls.wrap_socket(self._plain, server_hostname=name, suppress_ragged_eofs=True)
+    :param receive_buffer: of the kernel, in bytes; small for a reader that takes little in advance.
+    """
+
+    def __init__(
+        self, port: int, tls: ssl.SSLContext, name: str, timeout: float = TIMEOUT_SECONDS, receive_buffer: int = 0
+    ) -> None:
+        plain = socket.socket()
+        plain.settimeout(timeout)
+        if receive_buffer:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            plain.connect(("127.0.0.1", port))
+            self.socket = tls.wrap_socket(plain, server_hostname=name, suppress_ragged_eofs=True)
+        except OSError:
+            plain.close()
+            raise
         self.received = b""
 
     def __enter__(self) -> Self:
