@@ -37,7 +37,7 @@ def settle() -> None:
 
 def give_up(reactor: Any, program: str, problem: str) -> None:
     """End a program that cannot do its work: one line for whoever started it, an orderly stop, exit code 1."""
-    sys.__stderr__.write(f"{program}: {problem}\n")  # sys.stderr may be the log
+    print(f"{program}: {problem}", file=sys.__stderr__, flush=True)  # sys.stderr may be the log
     sys.stderr.flush()
     atexit.register(_exit_failed)
     if reactor.running:
