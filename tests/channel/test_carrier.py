@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from autobahn.websocket.protocol import WebSocketProtocol
@@ -96,8 +97,12 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 class CarrierTestCase(SynchronousTestCase):
     """Autobahn's own timers are off: nothing may wait in the real reactor, whatever happened."""
 
+    def run(self, result: Any = None) -> Any:
+        self.timers = reactor.getDelayedCalls()  # type: ignore[attr-defined]
+        return super().run(result)
+
     def tearDown(self) -> None:
-        self.assertEqual(reactor.getDelayedCalls(), [])  # type: ignore[attr-defined]
+        self.assertEqual(reactor.getDelayedCalls(), self.timers)  # type: ignore[attr-defined]
 
 
 class MessageTests(CarrierTestCase):

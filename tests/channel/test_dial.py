@@ -18,13 +18,14 @@ _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 class DialTests(SynchronousTestCase):
     def setUp(self) -> None:
+        self.timers = reactor.getDelayedCalls()  # type: ignore[attr-defined]
         self.cargo = RecordingCargo()
         self.line = Line()
         self.relay = RawPeer()
         self.line.connect(self.relay, ChannelDialler("relay.example.com", 443, self.cargo).carrier())
 
     def tearDown(self) -> None:
-        self.assertEqual(reactor.getDelayedCalls(), [])  # type: ignore[attr-defined]
+        self.assertEqual(reactor.getDelayedCalls(), self.timers)  # type: ignore[attr-defined]
 
     def answers(self, fields: bytes, more: bytes = b"") -> None:
         """The relay's 101 with the right key, *fields*, and what follows in the same segment."""

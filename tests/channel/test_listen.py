@@ -32,6 +32,7 @@ def request(path: str = PATH, protocol: str | None = SUBPROTOCOL, more: str = ""
 
 class ListenTests(SynchronousTestCase):
     def setUp(self) -> None:
+        self.timers = reactor.getDelayedCalls()  # type: ignore[attr-defined]
         self.cargo = RecordingCargo()
         self.asked: list[tuple[bytes | None, str]] = []
         self.outcome: Any = None
@@ -41,7 +42,7 @@ class ListenTests(SynchronousTestCase):
         self.line.connect(self.carrier, self.peer)
 
     def tearDown(self) -> None:
-        self.assertEqual(reactor.getDelayedCalls(), [])  # type: ignore[attr-defined]
+        self.assertEqual(reactor.getDelayedCalls(), self.timers)  # type: ignore[attr-defined]
 
     async def admit(self, certificate: bytes | None, peer: str) -> RecordingCargo:
         self.asked.append((certificate, peer))

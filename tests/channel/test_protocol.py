@@ -6,7 +6,7 @@ import struct
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.channel.protocol import DEAD_TICKS, PING_TICKS, TICK_SECONDS
+from appproxy.channel.protocol import DEAD_TICKS, PING_TICKS, TICK_SECONDS, WAKES_PER_MESSAGE
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import ResponseHead
 from tests.fakes.channels import Pair, RecordingReceiver
@@ -17,11 +17,22 @@ class ChannelTests(SynchronousTestCase):
         self.pair = Pair()
 
     def test_frames_of_a_turn_leave_as_one_message(self) -> None:
-        """Ten requests opened in one turn cost one message."""
-        for _ in range(10):
+        """A few requests opened in one turn cost one message."""
+        for _ in range(WAKES_PER_MESSAGE - 1):
             self.pair.request(RecordingReceiver())
+        self.assertEqual(len(self.pair.relay_carrier.sent), 0)
         self.pair.clock.advance(0)
         self.assertEqual(len(self.pair.relay_carrier.sent), 1)
+
+    def test_a_long_turn_sends_as_it_goes(self) -> None:
+        """Many requests of one turn leave in messages of several, the first ones before the turn has ended."""
+        for _ in range(3 * WAKES_PER_MESSAGE + 1):
+            self.pair.request(RecordingReceiver())
+        self.assertEqual(len(self.pair.relay_carrier.sent), 3)
+        self.pair.clock.advance(0)
+        self.assertEqual(len(self.pair.relay_carrier.sent), 4)
+        self.pair.run()
+        self.assertEqual(len(self.pair.opener.streams), 3 * WAKES_PER_MESSAGE + 1)
 
     def test_nothing_leaves_while_the_socket_is_full(self) -> None:
         """A paused carrier is given nothing until it is resumed."""

@@ -181,3 +181,47 @@ class OpenerTests(SynchronousTestCase):
         with self.assertRaises(Exception) as raised:
             pair.connector.open(None, RecordingReceiver(), True)  # type: ignore[arg-type]
         self.assertIn("opens no streams", str(raised.exception))
+
+
+class ProducerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.pair = Pair()
+        self.receiver = RecordingReceiver(greedy=False)
+        self.relay_end = self.pair.request(self.receiver)
+        self.pair.run()
+        self.connector_end = self.pair.opener.streams[-1]
+        self.connector_end.answer(OK)
+
+    def test_registered_late(self) -> None:
+        """A producer that registers while bytes wait for credit is paused at once, and released when it goes."""
+        self.connector_end.write(b"x" * (INITIAL_WINDOW + 1))
+        source = Source()
+        self.connector_end.registerProducer(source, True)
+        self.assertEqual(source.told, ["pause"])
+        self.connector_end.unregisterProducer()
+        self.assertEqual(source.told, ["pause", "resume"])
+
+    def test_writes_behind_what_is_held(self) -> None:
+        """What is written while bytes wait keeps its place behind them; nothing written is nothing sent."""
+        self.connector_end.write(b"a" * (INITIAL_WINDOW + 3))
+        self.connector_end.write(b"")
+        self.connector_end.write(b"b")
+        self.pair.run()
+        self.relay_end.consumed(INITIAL_WINDOW)
+        self.pair.run()
+        self.assertEqual(self.receiver.data[-4:], b"aaab")
+
+    def test_ends_only_once(self) -> None:
+        """An empty end is an end; a stream says in its repr that it is over."""
+        self.connector_end.finish()
+        self.pair.run()
+        self.assertTrue(self.receiver.ended)
+        self.assertIn("closed", repr(self.connector_end))
+
+    def test_reader_that_stops(self) -> None:
+        """Whoever read a stream and has gone resets it; the writer hears of it."""
+        self.relay_end.stopProducing()
+        self.pair.run()
+        self.assertEqual([code for code, _ in self.pair.opener.receivers[-1].resets], [Code.CANCELLED])
+        self.connector_end.finish()
+        self.assertTrue(self.connector_end.closed)

@@ -55,7 +55,7 @@ class FindTests(SynchronousTestCase):
             self.assertEqual([each.id for each in catalog.at_host("a.example.com")], ["deep", "x", "root"])
 
     def test_most_specific_host_wins(self) -> None:
-        """M03: an exact host beats a wildcard, a longer wildcard a shorter one; only that application's policy holds."""
+        """M03: an exact host beats a wildcard, a longer wildcard a shorter one; only its policy holds."""
         catalog = Catalog(
             [
                 application("any", "https://*.example.com/"),

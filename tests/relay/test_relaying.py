@@ -153,7 +153,7 @@ class AnswerTests(RelayingTestCase):
 class PauseTests(RelayingTestCase):
     @pytest.mark.feature("HTTP-2")
     def test_owed_credit_comes_back_at_the_end(self) -> None:
-        """C09: what a paused client held back is given back when its exchange is cut: others are not slowed for ever."""
+        """C09: what a paused client held back is given back when its exchange is cut: it slows nobody for ever."""
         stream = self.begun()
         stream.answer(OK)
         self.client.producer.pauseProducing()

@@ -62,7 +62,8 @@ class UpwardTests(SynchronousTestCase):
     def test_what_clients_claim_is_dropped(self) -> None:
         """N12: no client says where it comes from or what path was meant, in whatever spelling."""
         claims = (
-            b"X-Forwarded-For: 6.6.6.6\r\nx-forwarded-proto: http\r\nX-FORWARDED-Anything: 1\r\nForwarded: for=6.6.6.6\r\n"
+            b"X-Forwarded-For: 6.6.6.6\r\nx-forwarded-proto: http\r\nX-FORWARDED-Anything: 1\r\n"
+            b"Forwarded: for=6.6.6.6\r\n"
             b"X-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\nX_Forwarded_For: 6.6.6.6\r\n"
         )
         fields = self.fields(claims)
