@@ -27,7 +27,7 @@ TICK_SECONDS = 2.5
 PING_TICKS = 4
 DEAD_TICKS = 6
 #: A message leaves before its turn ends once so many writes wait for it.
-WAKES_PER_MESSAGE = 8
+WAKES_PER_MESSAGE = 16
 #: A peer that does not answer our close is cut off after this long.
 CLOSE_SECONDS = 2.0
 

@@ -244,6 +244,13 @@ class Channels:
                 problem=str(problem),
             )
 
+    def note_store_age(self, seconds: float) -> None:
+        """What answers to connectors' PINGs say of how long ago the store last did something."""
+        age = int(max(0.0, seconds) * 1000)
+        for arrival in self.arrivals:
+            if arrival.channel is not None:
+                arrival.channel.connection.store_age_ms = age
+
     def revoked(self, connector: str) -> None:
         """A connector is no longer trusted: its channels end now."""
         for arrival in [arrival for arrival in self.arrivals if arrival.record.id == connector]:

@@ -8,6 +8,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,7 +49,7 @@ from appproxy.relay.sealing import KEY_BYTES, Sealer
 from appproxy.relay.sessions import TICK_SECONDS as SESSIONS_TICK_SECONDS
 from appproxy.relay.sessions import Sessions
 from appproxy.relay.signin import SignIn
-from appproxy.store import applications, feed, nodes
+from appproxy.store import applications, feed, nodes, once, sessions, tokens
 from appproxy.store import secrets as stored_secrets
 from appproxy.store.interface import StoreUnavailable
 from appproxy.store.opening import open_store
@@ -59,6 +60,8 @@ from appproxy.wire.windows import Budget
 SWEEP_SECONDS = 1.0
 #: A node's name is its own for this long without renewal; renewed at a third of it.
 LEASE_SECONDS = 15
+#: How often what has run out is removed from the store; used and expired tokens are shown for a month.
+PURGE_SECONDS, TOKEN_MEMORY_SECONDS = 600, 30 * 86400
 #: A client gets so long to read what was written before the relay stopped; looked at so often.
 FAREWELL_SECONDS, FAREWELL_LOOK_SECONDS = 10.0, 0.05
 
@@ -152,7 +155,7 @@ class RelayService(Service):
 
     async def _open(self) -> None:
         config, reactor = self.config, self._reactor
-        config.relay.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(config.relay.state_dir)
         await self._store.start()
         await self._take_name()
         now = epoch
@@ -235,6 +238,7 @@ class RelayService(Service):
         self._every(SWEEP_SECONDS, self._sweep)
         self._every(SESSIONS_TICK_SECONDS, self._sessions.tick)
         self._every(LEASE_SECONDS / 3, self._renew_name)
+        self._every(PURGE_SECONDS, self._purge)
 
     def _listen_everywhere(self, clients: ServerCertificates, connectors: ServerCertificates) -> None:
         config = self.config.listen
@@ -281,8 +285,11 @@ class RelayService(Service):
     # Responders that are not the gateway
 
     async def _answer_own(self, exchange: ClientExchange, published: Published | None) -> None:
-        """The relay's own pages: its host's, and the reserved paths of every host."""
-        if exchange.path.startswith(RESERVED):
+        """The relay's own pages: its host's, and the reserved paths of every host; never in the clear."""
+        if exchange.scheme == "http" and self.config.relay.public_url.startswith("https:"):
+            own = published.external.origin if published is not None else self.config.relay.public_url
+            exchange.answer(308, [(b"Location", own.encode("ascii") + exchange.head.target)])
+        elif exchange.path.startswith(RESERVED):
             await self._signin.serve_reserved(exchange, published.application if published is not None else None)
         else:
             await self._portal.serve(exchange)
@@ -381,9 +388,21 @@ class RelayService(Service):
         loop.start(seconds, now=False)
         self._loops.append(loop)
 
+    async def _purge(self) -> None:
+        """Forget what has run out: sessions, one-time ids, tokens nobody used, old entries of the feed."""
+        now = epoch()
+        try:
+            await self._store.write(sessions.purge, now)
+            await self._store.write(once.purge, now)
+            await self._store.write(tokens.purge, now - TOKEN_MEMORY_SECONDS)
+            await self._store.write(feed.purge)
+        except StoreUnavailable:
+            self.log.warn("nothing was purged from the store", event="relay.purge-late")
+
     def _sweep(self) -> None:
         for settings in self._fronts:
             settings.sweep()
+        self._channels.note_store_age(self._reactor.seconds() - self._store.answered_at)
         notify("WATCHDOG=1")
 
     async def _take_name(self) -> None:
@@ -419,6 +438,15 @@ def _refused(_front: Front, bad: BadRequest) -> tuple[list[Field], bytes]:
     """The answer to what was no request."""
     told = {"title": bad.detail, "status": bad.status, "code": bad.code, "side": "client", "phase": "request"}
     return [(b"Content-Type", b"application/problem+json"), (b"Cache-Control", b"no-store")], msgspec.json.encode(told)
+
+
+def _make_folder(path: Path) -> None:
+    """:raises ConfigError: the state folder cannot be made."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"{path} cannot be made: {(error.strerror or str(error)).lower()}; create it or choose another"
+        raise ConfigError("relay.state_dir", problem) from None
 
 
 def epoch() -> int:
