@@ -21,6 +21,12 @@ class PayloadTooLarge(AppproxyError):
     code, status, side = "payload-too-large", 413, Side.CLIENT
 
 
+class ClientGone(AppproxyError):
+    """The client went away before its request was done with; nobody hears the answer."""
+
+    code, status, side = "client-gone", 400, Side.CLIENT
+
+
 def is_navigation(method: bytes, known: Mapping[bytes, Sequence[bytes]]) -> bool:
     """Whether a person is looking at the answer, as opposed to a script or a program.
 

@@ -24,7 +24,7 @@ from appproxy.http.addresses import AmbiguousPath, MalformedHost, canonical_host
 from appproxy.http.cookies import take_reserved
 from appproxy.http.messages import Field, LengthMismatch, Limits, RequestHead
 from appproxy.http.serving import BadRequest, BodyReceived, RequestBegun, ServerConversation
-from appproxy.relay.exchange import Exchange, PayloadTooLarge
+from appproxy.relay.exchange import ClientGone, Exchange, PayloadTooLarge
 
 #: Bytes of pipelined requests that are read ahead before reading stops.
 READ_AHEAD = 64 * 1024
@@ -280,7 +280,7 @@ class ClientExchange(Exchange):
             self._taker.client_lost()
         elif self._read is not None:
             read, self._read = self._read, None
-            read.cancel()
+            read.errback(ClientGone())
 
     # The answer
 
@@ -367,6 +367,7 @@ class ClientExchange(Exchange):
 
     def _done(self) -> None:
         self.answered = True
+        self._taker = None  # who holds us; a circle would wait for the garbage collector, far from the caches
         self._front.answered()
 
 

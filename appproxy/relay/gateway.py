@@ -14,7 +14,7 @@ from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.relay import causes
 from appproxy.relay.attachments import Attachments
 from appproxy.relay.catalog import Catalog, Published
-from appproxy.relay.exchange import Exchange
+from appproxy.relay.exchange import ClientGone, Exchange
 from appproxy.relay.front import ClientExchange
 from appproxy.relay.relaying import Relaying
 from appproxy.relay.sessions import Session
@@ -136,6 +136,8 @@ class Gateway:
 
     async def _relay(self, exchange: ClientExchange, published: Published, session: Session | None, trip: Trip) -> None:
         """Send the request through a connector; try another one where that is safe (HTTP-9)."""
+        if exchange.answered:
+            raise ClientGone  # while the store was asked who it is
         repeatable = exchange.ended and not exchange.upgrade
         head = RequestHead(
             exchange.head.method,

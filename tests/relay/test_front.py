@@ -265,3 +265,32 @@ class FrontTests(SynchronousTestCase):
         self.bench.aborted(self.client)
         self.bench.pair.run()
         self.assertEqual(self.bench.pair.opener.receivers[0].resets[0][0], 4)
+
+    def test_gone_while_the_relay_reads_a_body(self) -> None:
+        """A client that vanishes in the middle of a form of the relay's own is no failure of the relay's."""
+        self.bench.sends(self.client, b"POST /x HTTP/1.1\r\nHost: proxy.example.com\r\nContent-Length: 9\r\n\r\nhalf")
+        self.client.lose()
+        self.assertEqual((len(self.bench.tasks), self.bench.records[0][4]), (0, "client-gone"))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_continue_for_the_relays_own_pages(self) -> None:
+        """A client that waits for 100 before it sends a form to the relay itself gets it, and then the page."""
+        head = b"POST /x HTTP/1.1\r\nHost: proxy.example.com\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+        self.bench.sends(self.client, head)
+        self.assertEqual(self.client.take(), b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.bench.sends(self.client, b"abc")
+        self.assertTrue(self.client.take().endswith(b"own abc"))
+
+    def test_half_closed_in_the_middle_of_a_request(self) -> None:
+        """A client that ends its half before its request is whole has gone."""
+        self.bench.sends(self.client, b"GET / HTTP/1.1\r\nHost:")
+        self.client.protocol.readConnectionLost()
+        self.assertTrue(self.client.disconnecting)
+
+    def test_what_follows_nonsense_is_dropped(self) -> None:
+        """What was no request is answered once and the connection closed; what still comes is not looked at."""
+        self.bench.sends(self.client, b"nonsense\r\n\r\n")
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 400 "))
+        self.bench.sends(self.client, get())
+        self.assertEqual((self.client.take(), self.bench.pair.opener.streams), (b"", []))
+        self.assertTrue(self.client.disconnecting)

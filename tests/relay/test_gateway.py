@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.applications import Application, Assigned, HeaderRule, SingleSignOn
@@ -10,6 +11,7 @@ from appproxy.identity import Identity
 from appproxy.relay.attachments import Attachment
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import ResponseHead
+from appproxy.wire.misuse import TooManyStreams
 from tests.fakes.channels import Pair
 from tests.fakes.fronts import APPLICATIONS, COOKIE, Bench, FakeSession, get
 
@@ -56,7 +58,8 @@ class GatewayTests(SynchronousTestCase):
         self.asked(
             get(
                 path=b"/a%2Fb?q=%26",
-                more=COOKIE + b"X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nConnection: x-gone\r\nX-Gone: 1\r\naB: c\r\n",
+                more=COOKIE
+                + b"X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nConnection: x-gone\r\nX-Gone: 1\r\naB: c\r\n",
             )
         )
         head = self.bench.pair.opener.heads[0][0]
@@ -135,7 +138,9 @@ class GatewayTests(SynchronousTestCase):
 
     def test_lost_channel_is_502_for_a_post(self) -> None:
         """C33: a POST whose connector dies is 502; it is never sent twice."""
-        self.bench.sends(self.client, b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 2\r\n\r\nab")
+        self.bench.sends(
+            self.client, b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 2\r\n\r\nab"
+        )
         self.bench.pair.relay.carrier_closed(1006, "cut")
         self.assertIn(b"connector-lost connector channel", self.client.take())
 
@@ -277,7 +282,9 @@ class GatewayTests(SynchronousTestCase):
     @pytest.mark.feature("OBS-1")
     def test_one_record_per_request(self) -> None:
         """Every request leaves one record with application, user, connector and bytes both ways."""
-        self.bench.sends(self.client, b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 2\r\n\r\nab")
+        self.bench.sends(
+            self.client, b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 2\r\n\r\nab"
+        )
         stream = self.bench.pair.opener.streams[0]
         stream.answer(ResponseHead(200, b"OK", []))
         stream.end(b"hello")
@@ -303,3 +310,65 @@ class GatewayTests(SynchronousTestCase):
         answer = self.client.take()
         self.assertIn(b"Content-Length: 77\r\n", answer)
         self.assertTrue(answer.endswith(b"\r\n\r\n"))
+
+    def test_client_gone_while_the_store_is_asked(self) -> None:
+        """C35: for a client that went away before it was known who it is, no stream is opened."""
+        session, waiting = self.bench.preauth.session, Deferred[None]()
+        self.bench.preauth.session = None
+
+        async def identify(*_: object) -> object:
+            await waiting
+            return session
+
+        self.bench.preauth.identify = identify  # type: ignore[method-assign]
+        self.bench.sends(self.client, get())
+        self.client.lose()
+        self.bench.preauth.session = session
+        waiting.callback(None)
+        self.bench.pair.run()
+        self.assertEqual(self.bench.pair.opener.streams, [])
+        self.assertEqual((len(self.bench.tasks), self.bench.records[0][4]), (0, "client-gone"))
+
+    def test_failure_inside_the_relay(self) -> None:
+        """What nobody foresaw is 500 without its text; the log has it, under the request's id."""
+
+        async def broken(*_: object) -> None:
+            raise RuntimeError("secret inside")
+
+        self.bench.preauth.challenge = broken  # type: ignore[method-assign]
+        answer = self.asked(get(more=b""))
+        self.assertTrue(answer.startswith(b"HTTP/1.1 500 "))
+        self.assertNotIn(b"secret", answer)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual(self.bench.records[0][4], "internal")
+
+    def test_head_beyond_what_a_channel_carries(self) -> None:
+        """An identity too large for a channel's head is 502 with its own name; nothing is sent, the channel stays."""
+        rules = (HeaderRule(name="X-G", value="groups"),)
+        application = Application(
+            id="told",
+            external_url="https://told.example.com/",
+            internal_url="http://t/",
+            connector_group="hq",
+            assigned=Assigned(everyone=True),
+            sso=SingleSignOn(mode="header", header=rules),
+        )
+        bench = Bench([application])
+        groups = tuple(f"group-{number:060}" for number in range(6000))
+        bench.preauth.session = FakeSession(Identity("i", "s", "bob", groups))
+        client = bench.client()
+        bench.sends(client, get(host=b"told.example.com"))
+        answer = client.take()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 502 "))
+        self.assertIn(b"head-too-large relay channel", answer)
+        self.assertTrue(bench.pair.relay.usable)
+
+    @pytest.mark.feature("HTTP-9")
+    def test_a_full_channel_is_503(self) -> None:
+        """Where every channel has all the streams that it may, the answer is 503 and nothing was delivered."""
+
+        def full(*_: object) -> int:
+            raise TooManyStreams("1000 are open")
+
+        self.patch(self.bench.pair.relay, "open", full)
+        self.assertIn(b"connector-busy connector channel", self.asked(get()))
