@@ -281,6 +281,7 @@ class Channel:
         """*stream* is over; called by the stream itself."""
         stream.closed = True
         stream.release_source()
+        stream.receiver = None  # who holds us; a circle would wait for the garbage collector, far from the caches
         self.streams.pop(stream.id, None)
         if not self.streams and self._on_idle is not None:
             call, self._on_idle = self._on_idle, None
@@ -331,9 +332,10 @@ class Channel:
     def _reset(self, event: events.Reset) -> None:
         stream = self.streams.get(event.stream)
         if stream is not None:
+            receiver = stream.receiver
             self.forget(stream)
-            if stream.receiver is not None:
-                stream.receiver.stream_reset(event.code, event.text)
+            if receiver is not None:
+                receiver.stream_reset(event.code, event.text)
 
     def _room_opened(self, event: events.RoomOpened) -> None:
         stream = self.streams.get(event.stream)
