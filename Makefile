@@ -9,7 +9,7 @@ PYTHON := $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 HASH := $(shell cat setup.cfg setup.py pyproject.toml twisted/plugins/*.py | sha256sum | cut -c1-12)
 NODE_HASH := $(shell sha256sum tests/live/node/package.json | cut -c1-12)
 PORT ?= 8443
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .PHONY: help demo test lint packages bench features docs clean
 .DEFAULT_GOAL := help

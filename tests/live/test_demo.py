@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +43,16 @@ class Running(NamedTuple):
         return re.findall(r"https://\S+", self.said.partition("Open")[2])[:3]
 
 
+@contextmanager
+def started(folder: Path, ports: Ports) -> Iterator[Running]:
+    """A demo that has shown its box; stopped in the end, whatever happens."""
+    running = start(folder, ports)
+    try:
+        yield running
+    finally:
+        stop(running)
+
+
 def start(folder: Path, ports: Ports) -> Running:
     """Start a demo and wait for its box."""
     process = subprocess.Popen(
@@ -64,6 +75,8 @@ def stop(running: Running, number: int = signal.SIGINT) -> tuple[int, str]:
     """Press Ctrl-C; gives the exit code and what was said since."""
     if running.process.poll() is None:
         running.process.send_signal(number)
+    if running.process.stdout is not None and running.process.stdout.closed:
+        return running.process.returncode, ""
     said, _ = running.process.communicate(timeout=SECONDS)
     return running.process.returncode, said
 
@@ -82,12 +95,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A demo that was started for the second time: what it keeps is used again."""
     folder = tmp_path_factory.mktemp("quick") / "demo"
     ports = free_ports()
-    first = start(folder, ports)
-    assert "one-time token" in first.said
-    assert stop(first)[0] == 0
-    running = start(folder, ports)
-    yield running
-    stop(running)
+    with started(folder, ports) as first:
+        assert "one-time token" in first.said
+        assert stop(first)[0] == 0
+    with started(folder, ports) as running:
+        yield running
 
 
 class Browser:
@@ -171,7 +183,8 @@ def test_two_demos(demo: Running, tmp_path: Path) -> None:
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     """After Ctrl-C all ports are free again and the exit code is 0."""
     ports = free_ports()
-    code, said = stop(start(tmp_path / "demo", ports))
+    with started(tmp_path / "demo", ports) as running:
+        code, said = stop(running)
     assert (code, "stopped" in said) == (0, True), said
     assert ports.taken() == ""
 
@@ -179,19 +192,19 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
     """When one of the processes dies the demo says which, shows its log, ends the others and itself, with code 1."""
     ports = free_ports()
-    running = start(tmp_path / "demo", ports)
-    found = subprocess.run(
-        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(running.process.pid)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    connector = next(line for line in found.stdout.splitlines() if "appproxy-connector" in line)
-    os.kill(int(connector.split()[0]), signal.SIGKILL)
-    began = time.monotonic()
-    said, _ = running.process.communicate(timeout=SECONDS)
-    assert running.process.returncode == 1
-    assert "connector ended by SIGKILL" in said
-    assert "connector.ready" in said
-    assert time.monotonic() - began < 20
-    assert ports.taken() == ""
+    with started(tmp_path / "demo", ports) as running:
+        found = subprocess.run(
+            ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(running.process.pid)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        connector = next(line for line in found.stdout.splitlines() if "appproxy-connector" in line)
+        os.kill(int(connector.split()[0]), signal.SIGKILL)
+        began = time.monotonic()
+        said, _ = running.process.communicate(timeout=SECONDS)
+        assert running.process.returncode == 1
+        assert "connector ended by SIGKILL" in said
+        assert "connector.ready" in said
+        assert time.monotonic() - began < 20
+        assert ports.taken() == ""
