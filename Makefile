@@ -27,7 +27,7 @@ demo: $(VENV)/.demo-$(HASH)
 	@exec $(BIN)/python -m appproxy.demo --port $(PORT)
 
 test: lint packages $(VENV)/.node-$(NODE_HASH)
-	@$(BIN)/pytest --features-file .test-results/features.json
+	@$(BIN)/pytest --features-file=.test-results/features.json
 
 lint: $(VENV)/.test-$(HASH)
 	@$(BIN)/ruff check .
