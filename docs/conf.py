@@ -3,7 +3,7 @@
 import appproxy
 
 project = "appproxy"
-copyright = "the appproxy authors"  # noqa: A001 - Sphinx' name
+copyright = "the appproxy authors"
 release = version = appproxy.__version__
 extensions: list[str] = []
 exclude_patterns = ["_build"]

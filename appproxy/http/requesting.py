@@ -106,8 +106,8 @@ class ClientConversation:
     """Both directions of one connection to an origin, one request at a time."""
 
     __slots__ = (
-        "_chunks", "_held", "_interim", "_keep", "_last", "_left", "_limits", "_method", "_offered", "_reading", "_searched",
-        "_writer", "heard",
+        "_chunks", "_held", "_interim", "_keep", "_last", "_left", "_limits", "_method", "_offered", "_reading",
+        "_searched", "_writer", "heard",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:

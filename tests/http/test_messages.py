@@ -12,7 +12,6 @@ from appproxy.http.messages import (
     RequestHead,
     ResponseHead,
     UnsafeHead,
-    are_fields,
     body_length,
     index,
     is_token,
