@@ -22,8 +22,6 @@ from appproxy.http.addresses import (
     InternalURL,
     MalformedHost,
     canonical_host,
-    canonical_path,
-    is_under,
 )
 from appproxy.http.translate import Atlas, Translation
 from appproxy.net.tls import ClientTLS, client_tls
@@ -46,24 +44,21 @@ class Place:
     :ivar translation: from and to the external host that was asked for.
     """
 
-    __slots__ = ("_published", "origin", "pool", "translation")
+    __slots__ = ("origin", "pool", "translation")
 
     def __init__(self, translation: Translation, pool: Pool) -> None:
         self.translation = translation
         self.pool = pool
         self.origin = translation.internal.origin
-        self._published = translation.external.path
 
     def target_up(self, target: bytes) -> bytes:
         """The target as the origin is to read it: the published path swapped, every other octet kept.
 
-        :raises AppproxyError: the path is not clearly below the published one.
+        :raises AmbiguousPath: the path is not, or not for everybody, below the published one.
         """
         if target == b"*":
             return target
         path, mark, query = target.partition(b"?")
-        if not is_under(canonical_path(path), self._published):
-            raise MalformedRequest("the path is not below the published one")
         return self.translation.path_up(path) + mark + query
 
 

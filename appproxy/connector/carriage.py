@@ -102,8 +102,8 @@ class Carriage:
         held, self._held = self._held, []
         return held
 
-    def _drop_held(self) -> None:
-        """Nobody waits for what came early: an upgrade was offered and not taken."""
+    def drop_body(self) -> None:
+        """Nobody waits for what came, or still comes, without a connection: an upgrade that was not taken, a refused head."""
         self._dropping = True
         for data in self.take_held() if self._held else ():
             self.stream.consumed(len(data))
@@ -136,7 +136,7 @@ class Carriage:
     def answer_whole(self, head: ResponseHead, response: OriginResponse) -> None:
         """Send an answer that came in one piece."""
         stream = self.stream
-        self._drop_held()
+        self.drop_body()
         if response.trailers:
             stream.answer(head)
             stream.write(response.body)
@@ -151,7 +151,7 @@ class Carriage:
         """Let the answer's body flow; fires when all of it is on its way, or fails with why it is not."""
         done: Deferred[None] = Deferred(lambda _: response.abandon())
         self._done = done
-        self._drop_held()
+        self.drop_body()
         self.stream.registerProducer(response.connection, True)
         response.deliver(self)
         return done

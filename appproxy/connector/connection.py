@@ -366,7 +366,6 @@ class OriginConnection:
         elif asked is not None:
             asked.connection = None
             if quiet and isinstance(failure, OriginBrokeOff) and asked.repeatable:
-                asked.retried = True
-                self._pool.ask_afresh(asked)
+                self._pool.ask_afresh(asked)  # at most once: the new one has not been used
             else:
                 asked.fail(failure)

@@ -67,7 +67,7 @@ class Asked:
 
     __slots__ = (
         "answered", "body", "chunked", "connection", "deadline", "fields", "interim", "length", "method", "pool",
-        "retried", "target", "upgrade",
+        "target", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -93,7 +93,6 @@ class Asked:
         self.body: RequestBody | None = None
         self.connection: OriginConnection | None = None
         self.deadline = NEVER
-        self.retried = False
         self.answered: Deferred[OriginResponse] = Deferred(self._cancelled)
 
     def _cancelled(self, _: Deferred[OriginResponse]) -> None:
@@ -105,7 +104,7 @@ class Asked:
     @property
     def repeatable(self) -> bool:
         """Whether it may be sent once more when the first connection died without a word."""
-        return not self.retried and self.body is None and not self.upgrade and self.method in IDEMPOTENT
+        return self.body is None and not self.upgrade and self.method in IDEMPOTENT
 
     def fail(self, failure: AppproxyError) -> None:
         """There will be no answer."""

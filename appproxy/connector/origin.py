@@ -8,7 +8,6 @@ client sent, octet for octet.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, cast
 
@@ -43,35 +42,6 @@ class PreparedURL(EncodedURL):
     def to_text(self, with_password: bool = False) -> str:
         """The original."""
         return self._text
-
-
-class _Octets(bytes):
-    """A method's octets, whose capitals are themselves."""
-
-    __slots__ = ()
-
-    def upper(self) -> _Octets:
-        return self
-
-
-class PreparedMethod(str):
-    """A method that keeps its case."""
-
-    _octets: _Octets
-
-    def __new__(cls, octets: bytes) -> PreparedMethod:
-        """From a token."""
-        method = super().__new__(cls, octets, "ascii")
-        method._octets = _Octets(octets)
-        return method
-
-    def encode(self, encoding: str = "ascii", errors: str = "strict") -> _Octets:
-        """Octets that treq cannot capitalise."""
-        return self._octets
-
-
-#: Methods are few; whoever invents many costs only their own requests.
-_prepared_method = lru_cache(maxsize=64)(PreparedMethod)
 
 
 class PreparedHeaders(Headers):
@@ -132,7 +102,7 @@ class OriginAgent:
     def request(
         self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: Any = None
     ) -> Deferred[IResponse]:
-        """IAgent: ask, on a connection of the pool that the request names."""
+        """IAgent: ask, on a connection of the pool that the request names; method and address were only treq's."""
         assert isinstance(headers, PreparedHeaders)
         asked = headers.asked
         asked.body = bodyProducer
@@ -162,7 +132,7 @@ class Origins:
     def ask(self, asked: Asked, body: RequestBody | None = None) -> Deferred[OriginResponse]:
         """Send *asked*; fires when its answer begins, or fails with the ``AppproxyError`` that says why not."""
         asking = self._treq.request(
-            _prepared_method(asked.method),
+            asked.method.decode("ascii"),  # its capitals are of no interest: the agent has the original
             asked.pool.url,
             headers=PreparedHeaders(asked),
             data=cast(Any, body),

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from appproxy.channel.stream import Stream
 from appproxy.connector.assignments import Assignments
 from appproxy.connector.carriage import Carriage
 from appproxy.connector.exchange import Asked
-from appproxy.connector.failures import MalformedRequest, reset_code
+from appproxy.connector.failures import MalformedRequest, OriginNotHTTP, reset_code
 from appproxy.connector.origin import Origins
 from appproxy.connector.upgrade import BytePipes
-from appproxy.errors import AppproxyError
+from appproxy.errors import AppproxyError, Side
 from appproxy.http import messages
 from appproxy.http.messages import Field, MalformedMessage, body_length, is_token
 from appproxy.http.translate import Translation
 from appproxy.tasks import Tasks
 from appproxy.wire.frames import Code
-from appproxy.wire.heads import RequestHead, ResponseHead
+from appproxy.wire.heads import CONNECTOR, RequestHead, ResponseHead
 
 #: Told of every finished exchange: its request head, the answer's status (0: none), bytes up and down, seconds, and
 #: what went wrong in a word.
@@ -69,8 +69,7 @@ class Serving:
                 phase=str(failure.phase),
                 detail=failure.detail,
             )
-            code = Code.ORIGIN_BROKE_OFF if carriage.status and cause == "origin-not-http" else reset_code(failure)
-            carriage.stream.reset(code, type(failure).__doc__ or "")
+            _tell(carriage, failure)
         except Exception:
             cause = "internal"
             self.log.failure("{request} failed inside the connector", request=carriage.head.request_id)
@@ -118,6 +117,21 @@ class Serving:
         else:
             stream.answer(down)
             await carriage.deliver(response)
+
+
+def _tell(carriage: Carriage, failure: AppproxyError) -> None:
+    """Say why there is no answer, or no more of it: what the client did wrong as an answer, all else as a code."""
+    stream = carriage.stream
+    if failure.side is Side.CLIENT and not carriage.status:
+        carriage.status = failure.status
+        carriage.drop_body()
+        fields = [(b"Content-Length", b"0")]
+        stream.answer(
+            ResponseHead(failure.status, b"", fields, CONNECTOR, 0, failure.code, str(failure.phase)), end=True
+        )
+    else:
+        late = carriage.status and isinstance(failure, OriginNotHTTP)
+        stream.reset(Code.ORIGIN_BROKE_OFF if late else reset_code(failure), type(failure).__doc__ or "")
 
 
 def _check(head: RequestHead) -> None:

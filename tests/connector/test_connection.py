@@ -70,6 +70,7 @@ class AnswerTests(SynchronousTestCase):
         asking = self.rig.ask(method=b"POST", end=False)
         asking.send(b"x")
         self.rig.sockets[0].say(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        self.rig.sockets[0].producer.pauseProducing()
         self.rig.sockets[0].lose()
         for _ in range(8):
             asking.send(BIG)
@@ -202,7 +203,10 @@ class PaceTests(SynchronousTestCase):
         """The pause belongs to the exchange, not to the connection."""
         self.rig.ask(greedy=False)
         socket = self.rig.sockets[0]
-        socket.say(b"HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n" + BIG)
+        socket.say(b"HTTP/1.1 200 OK\r\nContent-Length: 400001\r\n\r\n")
+        socket.say(BIG)
+        self.assertTrue(socket.paused)
+        socket.protocol.dataReceived(b"x")  # TLS had decrypted it already
         self.assertFalse(socket.paused)
         second = self.rig.ask()
         socket.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")

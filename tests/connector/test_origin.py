@@ -6,6 +6,7 @@ import gzip
 import sys
 
 import pytest
+import twisted.internet
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.connector.rig import GET, HR, Rig
@@ -106,10 +107,13 @@ class TreqTests(SynchronousTestCase):
 
     def test_no_reactor_is_looked_for(self) -> None:
         """treq imports the global reactor when it is given none; ours is an argument."""
-        before = sys.modules.pop("twisted.internet.reactor", None)
+        known = sys.modules.pop("twisted.internet.reactor", None)
+        here = vars(twisted.internet).pop("reactor", None)
         try:
-            self.rig.ask()
+            asking = self.rig.ask()
+            self.assertIsNone(asking.reset)
             self.assertNotIn("twisted.internet.reactor", sys.modules)
         finally:
-            if before is not None:
-                sys.modules["twisted.internet.reactor"] = before
+            if known is not None:
+                sys.modules["twisted.internet.reactor"] = known
+                twisted.internet.reactor = here

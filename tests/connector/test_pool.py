@@ -184,6 +184,17 @@ class CrowdTests(SynchronousTestCase):
         self.rig.sockets[0].lose()
         self.assertIn(b"GET /2 ", self.rig.sockets[2].take())
 
+    def test_failed_dials_leave_nobody_waiting(self) -> None:
+        """Whoever was not dialled for yet is dialled for then."""
+        self.rig.hold_dials = True
+        askings = [self.rig.ask(b"/%d" % number) for number in range(3)]
+        self.rig.refusals = [ConnectFailed("refused")] * 2
+        self.rig.dials[0].callback(None)
+        self.rig.dials[1].callback(None)
+        self.assertEqual([asking.reset for asking in askings], [Code.CONNECT, Code.CONNECT, None])
+        self.rig.dials[2].callback(None)
+        self.assertIn(b"GET /2 ", self.rig.sockets[0].take())
+
     def test_waiting_has_an_end(self) -> None:
         """An origin whose connections all stay busy is too slow."""
         slow = [self.rig.ask(), self.rig.ask()]

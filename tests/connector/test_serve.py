@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.connector.serve import Serving
 from appproxy.wire.frames import Code
+from appproxy.wire.heads import CONNECTOR
 from tests.connector.rig import HR, Rig
 from tests.fakes.recorded_log import recorded
 
@@ -123,15 +124,23 @@ class JourneyTests(SynchronousTestCase):
             (b"/", ((b"Content-Length", b"0x5"),), b"GET"),
         ):
             asking = self.rig.ask(target, *fields, method=method)
-            self.assertIsNotNone(asking.reset, (target, fields, method))
+            self.assertTrue(asking.status == 400 or asking.reset, (target, fields, method))
             self.assertEqual([socket.take() for socket in self.rig.sockets], [b""] * len(self.rig.sockets))
 
     def test_no_path_leaves_what_is_published(self) -> None:
         """A relay that forgot to look cannot reach the rest of the origin."""
         for target in (b"/hr/../admin", b"/admin", b"/hrx", b"/hr/%2e%2e/admin", b"/hr\\..\\admin", b"*"):
             asking = self.rig.ask(target, application="deep", host="apps.example.com")
-            self.assertIsNotNone(asking.reset, target)
+            self.assertTrue(asking.status == 400 or asking.reset, target)
         self.assertEqual(self.rig.sockets, [])
+
+    def test_what_the_client_did_wrong_is_an_answer(self) -> None:
+        """A COPY to somewhere that is not published is forbidden: the connector says so, with cause and phase."""
+        asking = self.rig.ask(b"/a", (b"Destination", b"https://elsewhere.example/b"), method=b"COPY")
+        head, end, *_ = asking.answer.heads[0]
+        self.assertEqual((head.status, end, head.speaker), (403, True, CONNECTOR))
+        self.assertEqual((head.cause, head.phase), ("unpublished-destination", "request"))
+        self.assertEqual((self.rig.sockets, self.rig.records[-1][1]), ([], 403))
 
     def test_options_for_the_whole_server_pass(self) -> None:
         """``OPTIONS *`` is the one target without a path."""
