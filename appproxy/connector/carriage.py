@@ -103,7 +103,7 @@ class Carriage:
         return held
 
     def drop_body(self) -> None:
-        """Nobody waits for what came, or still comes, without a connection: an upgrade that was not taken, a refused head."""
+        """Nobody waits for what came, or still comes: an upgrade was not taken, or the head was refused."""
         self._dropping = True
         for data in self.take_held() if self._held else ():
             self.stream.consumed(len(data))
