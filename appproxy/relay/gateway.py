@@ -14,8 +14,8 @@ from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.relay import causes
 from appproxy.relay.attachments import Attachments
 from appproxy.relay.catalog import Catalog, Published
+from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.exchange import ClientGone, Exchange
-from appproxy.relay.front import ClientExchange
 from appproxy.relay.relaying import Relaying
 from appproxy.relay.sessions import Session
 from appproxy.relay.upward import upward_fields

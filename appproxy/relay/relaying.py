@@ -12,7 +12,7 @@ from appproxy.errors import AppproxyError
 from appproxy.http.guard import guard_response
 from appproxy.http.messages import Field, MalformedMessage, body_length
 from appproxy.relay import causes
-from appproxy.relay.front import ClientExchange
+from appproxy.relay.client_exchange import ClientExchange
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import RequestHead, ResponseHead
 

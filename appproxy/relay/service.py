@@ -36,9 +36,10 @@ from appproxy.relay.attachments import Attachments
 from appproxy.relay.catalog import Catalog, Published
 from appproxy.relay.certificates import ServerCertificates, open_authority, publish_authority
 from appproxy.relay.channels import Channels
+from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.enrolment import PATH as ENROLMENT_PATH
 from appproxy.relay.enrolment import Enrolment
-from appproxy.relay.front import ClientExchange, Front, FrontSettings, Patience
+from appproxy.relay.front import Front, FrontSettings, Patience
 from appproxy.relay.gateway import RESERVED, Gateway, NoApplication
 from appproxy.relay.portal import Portal
 from appproxy.relay.preauth.fetching import TreqFetch

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from appproxy.http.hops import clean_request
 from appproxy.http.messages import Field
-from appproxy.relay.front import ClientExchange
+from appproxy.relay.client_exchange import ClientExchange
 
 
 def upward_fields(exchange: ClientExchange) -> list[Field]:

@@ -1,0 +1,293 @@
+"""One request on a client's connection: what it says, how its body is taken, and the pen for its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol as TwistedProtocol
+
+from appproxy.http.addresses import canonical_path, split_target
+from appproxy.http.cookies import take_reserved
+from appproxy.http.messages import Field, RequestHead
+from appproxy.http.serving import RequestBegun
+from appproxy.relay.exchange import ClientGone, Exchange, PayloadTooLarge
+
+if TYPE_CHECKING:
+    from appproxy.relay.front import Front
+
+_REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+
+
+def reason_for(status: int) -> bytes:
+    """The usual reason phrase, or none."""
+    return _REASONS.get(status, b"")
+
+
+class Taker(Protocol):
+    """Who takes a request's body as it comes."""
+
+    def body_received(self, data: bytes) -> None:
+        """Some of it."""
+
+    def body_ended(self, trailers: list[Field]) -> None:
+        """All of it has come."""
+
+    def client_lost(self) -> None:
+        """The client went away."""
+
+    def pauseProducing(self) -> None:
+        """The client's socket is full: whoever produces the answer must stop."""
+
+    def resumeProducing(self) -> None:
+        """It has room again."""
+
+
+class Reading:
+    """What the fields of a request mean to the relay.  Clients mostly repeat them; then this is used again.
+
+    :ivar fields: the very list that was read; never changed.
+    :ivar cookie: the application's own cookies, as the origin gets them.
+    :ivar upward: what the origin gets of all fields, once somebody asked; see :mod:`appproxy.relay.upward`.
+    """
+
+    __slots__ = ("authority", "cookie", "fields", "host", "reserved", "upward", "version")
+
+    def __init__(self, front: Front, head: RequestHead) -> None:
+        self.fields, self.version = head.fields, head.version
+        self.host, self.authority = front.settings.authority(head.host)
+        self.reserved: dict[bytes, list[bytes]]
+        cookies = head.known.get(b"cookie")
+        self.reserved, self.cookie = take_reserved(cookies) if cookies else ({}, None)
+        self.upward: list[Field] | None = None
+
+
+class ClientExchange(Exchange):
+    """One request on a :class:`Front`, and the pen for its answer."""
+
+    __slots__ = (
+        "_body",
+        "_front",
+        "_read",
+        "_read_limit",
+        "_request_ended",
+        "_trailers",
+        "answered",
+        "authority",
+        "begun",
+        "client",
+        "expects_continue",
+        "head",
+        "host",
+        "length",
+        "path",
+        "query",
+        "reading",
+        "request_id",
+        "reserved",
+        "scheme",
+        "started",
+        "status",
+        "taker",
+        "upgrade",
+    )
+
+    def __init__(self, front: Front, begun: RequestBegun) -> None:
+        settings = front.settings
+        self._front = front
+        head = begun.head
+        self.head = head
+        self.length = begun.length
+        self.upgrade = begun.upgrade
+        self.expects_continue = begun.expect_continue
+        self.scheme = "https" if settings.secure else "http"
+        reading = front.reading
+        if reading is None or reading.fields is not head.fields or reading.version != head.version:
+            reading = front.reading = Reading(front, head)
+        self.reading = reading
+        self.host, self.authority, self.reserved = reading.host, reading.authority, reading.reserved
+        path, self.query = split_target(head.target)
+        self.path = canonical_path(path) if path != b"*" else b"/"  # OPTIONS for the whole host
+        self.client = front.client
+        self.request_id = settings.new_id()
+        self.started = settings.seconds()
+        #: Set once the answer's head is on its way; its status then.
+        self.begun = False
+        self.status = 0
+        self.answered = False
+        self._request_ended = begun.ended
+        self._trailers: list[Field] = []
+        self._body: list[bytes] = []
+        self.taker: Taker | None = None
+        self._read: Deferred[bytes] | None = None
+        self._read_limit = 0
+
+    # The request's body
+
+    @property
+    def ended(self) -> bool:
+        """Whether the whole request has come."""
+        return self._request_ended and not self._body
+
+    @property
+    def secure_peer(self) -> bytes | None:
+        """The DER of the certificate that the peer proved to hold, if any."""
+        certificate: bytes | None = self._front.transport.getPeerCertificateDER()
+        return certificate
+
+    @property
+    def source(self) -> Any:
+        """The push producer of the body: the client's socket."""
+        return self._front.transport
+
+    def take(self, taker: Taker) -> None:
+        """Give *taker* the body: what has come at once, the rest as it comes."""
+        self.taker = taker
+        pieces, self._body = self._body, []
+        for data in pieces:
+            taker.body_received(data)
+        if self._request_ended:
+            if pieces:
+                taker.body_ended(self._trailers)
+        else:
+            self._front.resume_reading()
+
+    async def read_body(self, limit: int) -> bytes:
+        """The whole body; see :meth:`Exchange.read_body`."""
+        if self.length is not None and self.length > limit:
+            raise PayloadTooLarge(f"{self.length} bytes, at most {limit} are taken here")
+        if not self._request_ended:
+            if self.expects_continue:
+                self.informational(100, b"Continue", [])
+            self._read, self._read_limit = Deferred(), limit
+            self._front.resume_reading()
+            await self._read
+        body = b"".join(self._body)
+        self._body = []
+        if len(body) > limit:
+            raise PayloadTooLarge(f"at most {limit} bytes are taken here")
+        return body
+
+    def body_received(self, data: bytes) -> None:
+        """The front: some of the body came."""
+        if self.taker is not None:
+            self.taker.body_received(data)
+        elif not self.answered:
+            self._body.append(data)
+            if self._read is None:
+                self._front.pause_reading()  # until somebody wants it
+            elif sum(map(len, self._body)) > self._read_limit:
+                self._wake_reader()
+
+    def body_ended(self, trailers: list[Field]) -> None:
+        """The front: all of the body came."""
+        self._request_ended = True
+        self._trailers = trailers
+        if self.taker is not None:
+            self.taker.body_ended(trailers)
+        else:
+            self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        if self._read is not None:
+            read, self._read = self._read, None
+            read.callback(b"")
+
+    def client_lost(self) -> None:
+        """The front: the client went away."""
+        self.answered = True
+        if self.taker is not None:
+            self.taker.client_lost()
+        elif self._read is not None:
+            read, self._read = self._read, None
+            read.errback(ClientGone())
+
+    # The answer
+
+    def answer(self, status: int, fields: Sequence[Field] = (), body: bytes = b"") -> None:
+        """A whole answer of the relay's own; see :meth:`Exchange.answer`."""
+        if self.begun or self.answered:
+            return
+        complete = list(fields)
+        names = {name.lower() for name, _ in complete}
+        if b"cache-control" not in names:
+            complete.append((b"Cache-Control", b"no-store"))
+        complete.extend(field for field in self._front.settings.answer_fields if field[0].lower() not in names)
+        self.status, self.begun = status, True
+        self._front.write(self._front.conversation.whole(status, reason_for(status), complete, body))
+        self._done()
+
+    def informational(self, status: int, reason: bytes, fields: list[Field]) -> None:
+        """An interim answer (1xx)."""
+        if not self.begun and not self.answered and self.head.version >= (1, 1):
+            self._front.write(self._front.conversation.informational(status, reason, fields))
+
+    def whole(self, status: int, reason: bytes, fields: list[Field], body: bytes) -> None:
+        """Write a whole answer of the origin's."""
+        octets = self._front.conversation.whole(status, reason, fields, body)
+        self.status, self.begun = status, True
+        self._front.write(octets)
+        self._done()
+
+    def begin(self, status: int, reason: bytes, fields: list[Field], length: int | None) -> bytes:
+        """Serialise the answer's head; the caller joins it with the body's beginning and writes both."""
+        octets = self._front.conversation.begin(status, reason, fields, length)
+        self.status, self.begun = status, True
+        return octets
+
+    def body(self, data: bytes) -> bytes:
+        """Serialise some of the answer's body.
+
+        :raises LengthMismatch: it is longer than its head said.
+        """
+        return self._front.conversation.body(data)
+
+    def end(self, pending: bytes, trailers: Sequence[Field] = ()) -> None:
+        """Write *pending* and what ends the answer.
+
+        :raises LengthMismatch: the body is shorter than its head said.
+        """
+        self._front.write(pending + self._front.conversation.end(trailers))
+        self._done()
+
+    def write(self, data: bytes) -> None:
+        """Write what was serialised."""
+        self._front.write(data)
+
+    def switch(self, pipe: Taker, head: bytes) -> None:
+        """After a 101: write its serialised *head*; *pipe* takes the client's raw bytes from now on."""
+        self.taker = pipe
+        self._front.write(head)
+        self._front.become_pipe(pipe)
+
+    def close_pipe(self) -> None:
+        """The origin's half of an upgraded exchange has ended."""
+        self._front.half_close()
+
+    def finish_pipe(self) -> None:
+        """Both halves of an upgraded exchange have ended."""
+        self.answered = True
+        self._front.lose()
+
+    def abort(self) -> None:
+        """Cut the connection: the client must not take what it got for all."""
+        self.answered = True
+        self._front.abort()
+
+    def raw_head(self) -> bytes:
+        """The request's head, written anew from its validated parts."""
+        head = self.head
+        lines = [head.method + b" " + head.target + b" HTTP/1.1", *map(b": ".join, head.fields)]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def hand_over(self, protocol: TwistedProtocol) -> bytes:
+        """Give the whole connection to *protocol*; returns what came after the request's head."""
+        self.answered = True
+        return self._front.hand_over(protocol)
+
+    def _done(self) -> None:
+        self.answered = True
+        self.taker = None  # who holds us; a circle would wait for the garbage collector, far from the caches
+        self._front.answered()
