@@ -62,6 +62,7 @@ class Owner(Protocol):
 class Channel:
     """Cargo of a carrier; see the module.
 
+    :ivar peer: who is at the other end, for logs; *connector* is the connector's id (relay side).
     :ivar last_store_age_ms: what the relay last said of its store (connector side), or None.
     """
 
@@ -73,6 +74,7 @@ class Channel:
         self.carrier: Carrier | None = None
         self.going_away = False
         self.peer = ""
+        self.connector = ""
         self.last_store_age_ms: int | None = None
         self._clock = clock
         self._owner = owner

@@ -48,6 +48,7 @@ class Arrival:
         """The WebSocket is open; the connector has ten seconds to say hello."""
         self.channel = channel
         channel.peer = f"{self.record.id} at {self.peer}"
+        channel.connector = self.record.id
         self._channels.arrivals.add(self)
         self._hello = self._channels.clock.callLater(
             HELLO_SECONDS, channel.close, CloseCode.PROTOCOL, "no hello within 10 s"

@@ -160,7 +160,7 @@ class Gateway:
             if channel is None:
                 break
             tried |= {channel}
-            trip.connector = channel.peer
+            trip.connector = channel.connector
             relaying = Relaying(exchange)
             try:
                 relaying.carry(channel, head)
