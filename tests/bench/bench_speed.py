@@ -1,7 +1,7 @@
 """Requests per second and CPU of the whole tunnel beside nginx as an https reverse proxy on the same origin.
 
-``python -m tests.bench.bench_speed [--rounds 3] [--seconds 3]``: 1 kB answers, 64 keep-alive connections, TLS front, TLS
-channel, signed-in session, header single sign-on, access records at both ends.  References are measured in turn in
+``python -m tests.bench.bench_speed [--rounds 3] [--seconds 3]``: 1 kB answers, 64 keep-alive connections, TLS front,
+TLS channel, signed-in session, header single sign-on, access records at both ends.  References are measured in turn in
 the same run; figures are medians; quote ratios only.  Needs nginx and wrk (Debian: nginx-light, wrk).
 """
 
@@ -75,7 +75,8 @@ http {{ access_log {folder}/proxy-access.log; keepalive_requests 1000000000; cli
       proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; }} }} }}
 """
 BROWSER = {
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36",
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/130.0.0.0 Safari/537.36",
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
     "Accept-Language": "en-GB,en;q=0.9,de;q=0.8",
     "Accept-Encoding": "gzip, deflate, br, zstd",
@@ -133,7 +134,11 @@ def _children(pid: int) -> list[int]:
 
 def wrk(url: str, host: str, cookie: str, seconds: float, connections: int = CONNECTIONS) -> tuple[float, float]:
     """Requests per second and p99 in ms; :raises AssertionError: there were errors."""
-    headers = [part for name, value in {**BROWSER, "Cookie": cookie, "Host": host}.items() for part in ("-H", f"{name}: {value}")]
+    headers = [
+        part
+        for name, value in {**BROWSER, "Cookie": cookie, "Host": host}.items()
+        for part in ("-H", f"{name}: {value}")
+    ]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", *headers, url]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True).stdout
     if "Non-2xx" in printed or "Socket errors" in printed:
@@ -185,7 +190,9 @@ class SpeedBench:
             "appproxy": (f"https://127.0.0.1:{self.deployment.clients_port}/1k", self.host, self.tunnel),
         }
 
-    def requests(self, rounds: int, seconds: float, connections: int = CONNECTIONS) -> dict[str, tuple[float, float, float]]:
+    def requests(
+        self, rounds: int, seconds: float, connections: int = CONNECTIONS
+    ) -> dict[str, tuple[float, float, float]]:
         """Per subject: medians of requests per second, CPU µs per request, p99 ms."""
         found: dict[str, list[tuple[float, float, float]]] = {}
         for turn in range(rounds + 1):
@@ -196,7 +203,9 @@ class SpeedBench:
                 if turn:  # the first is a warm-up
                     found.setdefault(name, []).append((rate, used / (rate * seconds) * 1e6, p99))
         return {
-            name: cast("tuple[float, float, float]", tuple(statistics.median(column) for column in zip(*rows, strict=True)))
+            name: cast(
+                "tuple[float, float, float]", tuple(statistics.median(column) for column in zip(*rows, strict=True))
+            )
             for name, rows in found.items()
         }
 
@@ -234,10 +243,10 @@ def main() -> int:
             rows = bench.requests(arguments.rounds, arguments.seconds)
             for subject, (rate, cpu, p99) in rows.items():
                 share = rate / rows["nginx"][0]
-                print(f"{subject:10} {rate:8.0f} requests/s  {cpu:6.1f} µs CPU  p99 {p99:6.1f} ms  × nginx {share:.3f}")
+                print(f"{subject:10} {rate:8.0f} requests/s  {cpu:6.1f} µs CPU  p99 {p99:6.1f} ms  x nginx {share:.3f}")
             loads = bench.download(arguments.rounds)
             for subject, used in loads.items():
-                print(f"{subject:10} 100 MB down {used * 1000:6.0f} ms CPU  × nginx {used / loads['nginx']:.2f}")
+                print(f"{subject:10} 100 MB down {used * 1000:6.0f} ms CPU  x nginx {used / loads['nginx']:.2f}")
     return 0
 
 

@@ -145,7 +145,9 @@ class Pair:
                 return
         raise AssertionError("the channel does not come to rest")
 
-    def request(self, receiver: RecordingReceiver, end: bool = True, upgrade: bool = False, target: bytes = b"/") -> Stream:
+    def request(
+        self, receiver: RecordingReceiver, end: bool = True, upgrade: bool = False, target: bytes = b"/"
+    ) -> Stream:
         """Open a stream from the relay's end."""
         head = RequestHead(b"GET", target, [(b"Host", b"h")], "app")
         stream = self.relay.open(head, receiver, end, upgrade)
