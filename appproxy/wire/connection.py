@@ -230,7 +230,7 @@ class Connection(Receiving):
             else:
                 self._leftover[stream] = left - count
         elif what.window is not None:
-            credit = what.window.consume(count, budget.waiting > budget.limit)
+            credit = what.window.consume(count, budget.waiting > budget.limit, self._clock)
             budget.waiting -= count
             if credit and what.state in self._receivable:
                 self._out.put_first(frames.encode_window(stream, credit))

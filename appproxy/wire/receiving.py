@@ -71,6 +71,7 @@ class Receiving:
         "_budget",
         "_channel_left",
         "_channel_owed",
+        "_clock",
         "_cut",
         "_documents",
         "_final",
@@ -127,6 +128,7 @@ class Receiving:
             self._receive_goaway,
         )
         self._budget = budget
+        self._clock = clock
         self._out = Outbox()
         self._streams: dict[int, Stream] = {}
         #: The highest id that was ever opened.
@@ -325,7 +327,7 @@ class Receiving:
             if window is None:
                 window = what.window = ReceiveWindow()
             self._budget.waiting += size
-            if not window.receive(size):
+            if not window.receive(size, self._clock):
                 raise ProtocolViolation(Code.FLOW, "DATA without credit of its stream")
         elif not flags:
             return

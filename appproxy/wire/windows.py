@@ -7,6 +7,8 @@ that a WINDOW frame is shared by many chunks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import inf
 from typing import Final
 
 import msgspec
@@ -17,6 +19,11 @@ INITIAL_WINDOW: Final = 256 * 1024
 MAX_WINDOW: Final = 8 * 1024 * 1024
 #: The smallest, when too much waits for slow consumers: two DATA frames.
 MIN_WINDOW: Final = 64 * 1024
+#: A window grows while it is smaller than so many times what the path holds: speed, looked at no more often than this
+#: many seconds, times the shortest round trip.  Where processors are slower than the path, more would only lengthen the
+#: queue in which all other streams wait.
+AMPLE: Final = 2
+SAMPLE_SECONDS: Final = 0.02
 #: Bytes of all streams that may be under way in a channel.
 CHANNEL_WINDOW: Final = 16 * 1024 * 1024
 #: No window may be told to be larger, as in HTTP/2.
@@ -55,20 +62,34 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
     edge: int = 0
     #: The peer stopped exactly there: it was the window that held it up.
     limiting: bool = False
+    #: When the WINDOW was sent that leads past the edge; 0 once the peer has used it.
+    given: float = 0.0
+    #: The shortest time from a WINDOW to the first byte that it allowed.
+    trip: float = inf
+    #: Bytes taken since the last look at the speed, and when that was.
+    taken: int = 0
+    looked: float = 0.0
 
-    def receive(self, count: int) -> bool:
-        """Count arriving bytes; False when the peer had no credit for them."""
+    def receive(self, count: int, clock: Callable[[], float]) -> bool:
+        """Count arriving bytes; False when the peer had no credit for them.
+
+        :param clock: seconds; asked once a window.
+        """
         self.left -= count
         self.held += count
         self.edge -= count
+        if self.given and self.edge < 0:
+            self.trip = min(self.trip, clock() - self.given)
+            self.given = 0.0
         if self.edge == 0 or self.left == 0:
             self.limiting = True
         return self.left >= 0
 
-    def consume(self, count: int, exceeded: bool) -> int:
+    def consume(self, count: int, exceeded: bool, clock: Callable[[], float]) -> int:
         """Count bytes that the consumer took.
 
         :param exceeded: too much waits in this process.
+        :param clock: seconds; asked once a window.
         :returns: the credit to give back now; 0 while it is not worth a frame.
         :raises ValueError: more was taken than had come.
         """
@@ -76,21 +97,33 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
             raise ValueError(f"{count} bytes consumed of {self.held}")
         self.held -= count
         self.owed += count
+        self.taken += count
         if exceeded:
             cut = max(0, min(self.owed, self.size - max(MIN_WINDOW, self.size // 2)))
             self.size -= cut
             self.owed -= cut
             self.limiting = False
         elif self.limiting and not self.held:
-            growth = min(self.size, MAX_WINDOW - self.size)
-            self.size += growth
-            self.owed += growth
             self.limiting = False
+            if self._is_short(clock()):
+                growth = min(self.size, MAX_WINDOW - self.size)
+                self.size += growth
+                self.owed += growth
         credit = self.owed
         if credit * 4 < self.size:
             return 0
         if self.edge <= 0:
             self.edge = self.left
+            self.given = clock()
         self.left += credit
         self.owed = 0
         return credit
+
+    def _is_short(self, now: float) -> bool:
+        """Whether the path holds more than the window allows; not answered before enough time has passed."""
+        seconds = now - self.looked
+        if seconds < SAMPLE_SECONDS:
+            return False
+        taken, begun = self.taken, self.looked
+        self.taken, self.looked = 0, now
+        return begun > 0 and taken / seconds * self.trip * AMPLE > self.size

@@ -321,7 +321,7 @@ class CreditTests(SynchronousTestCase):
         self.assertEqual(carry(relay, connector), [])
         relay.consumed(1, INITIAL_WINDOW - 1000)
         self.assertEqual(carry(relay, connector), [RoomOpened(1)])
-        self.assertEqual(connector.room(1), 2 * INITIAL_WINDOW)
+        self.assertEqual(connector.room(1), INITIAL_WINDOW)
 
     def test_who_did_not_ask_is_not_told(self) -> None:
         """RoomOpened is only for those who heard that there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -14,15 +14,39 @@ from appproxy.wire.windows import INITIAL_WINDOW, MAX_WINDOW, MIN_WINDOW, Budget
 K = 1024
 
 
-def fill(window: ReceiveWindow, credit: int, piece: int, exceeded: bool = False) -> int:
-    """A sender uses all its *credit*, a consumer keeps up; returns the credit that the sender has then."""
-    returned = 0
-    while credit:
-        size = min(piece, credit)
-        assert window.receive(size)
-        credit -= size
-        returned += window.consume(size, exceeded)
-    return returned
+class Path:
+    """A sender that uses up all its credit at once, so many seconds away, and a consumer that takes so much a second.
+
+    :param speed: of the consumer, bytes a second; endless unless it is said.
+    """
+
+    def __init__(self, trip: float, speed: float = inf) -> None:
+        self.now = 1000.0
+        self.window = ReceiveWindow()
+        self._trip = trip
+        self._speed = speed
+        self._credit = INITIAL_WINDOW
+
+    def clock(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def round(self, piece: int = 32 * K, exceeded: bool = False) -> None:
+        """The sender sends what it may, and what it is given meanwhile reaches it a round trip later."""
+        self.now += self._trip
+        returned, credit = 0, self._credit
+        while credit:
+            size = min(piece, credit)
+            assert self.window.receive(size, self.clock)
+            credit -= size
+            self.now += size / self._speed
+            returned += self.window.consume(size, exceeded, self.clock)
+        self._credit = returned
+
+
+def still() -> float:
+    """A clock that stands."""
+    return 1000.0
 
 
 @pytest.mark.feature("CON-4")
@@ -34,71 +58,77 @@ class WindowTests(SynchronousTestCase):
         window = ReceiveWindow()
         given_back = []
         for _ in range(64):
-            window.receive(2 * K)
-            given_back.append(window.consume(2 * K, False))
+            window.receive(2 * K, still)
+            given_back.append(window.consume(2 * K, False, still))
         self.assertEqual([credit for credit in given_back if credit], [64 * K, 64 * K])
 
     def test_a_peer_without_credit_is_noticed(self) -> None:
         """C07: one byte more than was given."""
         window = ReceiveWindow()
-        self.assertTrue(window.receive(INITIAL_WINDOW))
-        self.assertFalse(window.receive(1))
+        self.assertTrue(window.receive(INITIAL_WINDOW, still))
+        self.assertFalse(window.receive(1, still))
 
     def test_no_consumer_takes_more_than_came(self) -> None:
         """Our own mistakes are not given to the peer as credit."""
         window = ReceiveWindow()
-        window.receive(10)
+        window.receive(10, still)
         for count in (11, -1):
             with self.assertRaises(ValueError):
-                window.consume(count, False)
+                window.consume(count, False, still)
 
     def test_grows_when_it_limits(self) -> None:
         """A sender that uses up all it has, to a consumer that keeps up, soon has 8 MiB and never more."""
-        window, credit = ReceiveWindow(), INITIAL_WINDOW
-        sizes = []
+        path = Path(0.064)
         for _ in range(12):
-            credit = fill(window, credit, 32 * K)
-            sizes.append(window.size)
-        for before, after in pairwise([INITIAL_WINDOW, *sizes]):
-            self.assertGreaterEqual(after, min(2 * before, MAX_WINDOW))
-        self.assertEqual(sizes[-1], MAX_WINDOW)
+            path.round()
+        self.assertEqual(path.window.size, MAX_WINDOW)
+        for _ in range(12):
+            path.round()
+        self.assertEqual(path.window.size, MAX_WINDOW)
 
     def test_grows_with_pieces_of_any_size(self) -> None:
         """It is where the sender stops that tells, not the size of its frames."""
         for piece in (1000, 7777, 30_001):
-            window, credit = ReceiveWindow(), INITIAL_WINDOW
-            for _ in range(8):
-                credit = fill(window, credit, piece)
-            self.assertEqual(window.size, MAX_WINDOW)
+            path = Path(0.064)
+            for _ in range(12):
+                path.round(piece)
+            self.assertEqual(path.window.size, MAX_WINDOW)
+
+    def test_grows_to_what_the_path_holds(self) -> None:
+        """Where the consumer is what takes time, a larger window would only lengthen the queue."""
+        path = Path(0.0003, speed=200e6)
+        for _ in range(1000):
+            path.round()
+        self.assertLessEqual(path.window.size, 512 * K)
 
     def test_does_not_grow_for_a_slow_consumer(self) -> None:
         """What is not taken is not asked for."""
         window = ReceiveWindow()
-        window.receive(INITIAL_WINDOW)
+        window.receive(INITIAL_WINDOW, still)
         for _ in range(3):
-            credit = window.consume(64 * K, False)
-            window.receive(credit)
+            credit = window.consume(64 * K, False, still)
+            window.receive(credit, still)
         self.assertEqual(window.size, INITIAL_WINDOW)
 
     def test_does_not_grow_for_a_slow_sender(self) -> None:
         """A sender that is never held up needs no more."""
         window = ReceiveWindow()
         for _ in range(10_000):
-            window.receive(999)
-            window.consume(999, False)
+            window.receive(999, still)
+            window.consume(999, False, still)
         self.assertEqual(window.size, INITIAL_WINDOW)
 
     def test_shrinks_while_too_much_waits_and_grows_again(self) -> None:
         """Above the budget every return of credit is smaller, down to 64 KiB; below it, windows recover."""
-        window, credit = ReceiveWindow(), INITIAL_WINDOW
-        for _ in range(8):
-            credit = fill(window, credit, 32 * K)
+        path = Path(0.064)
+        for _ in range(10):
+            path.round()
         for _ in range(20):
-            credit = fill(window, credit, 32 * K, exceeded=True)
-        self.assertEqual(window.size, MIN_WINDOW)
+            path.round(exceeded=True)
+        self.assertEqual(path.window.size, MIN_WINDOW)
         for _ in range(20):
-            credit = fill(window, credit, 32 * K)
-        self.assertEqual(window.size, MAX_WINDOW)
+            path.round()
+        self.assertEqual(path.window.size, MAX_WINDOW)
 
     @given(
         st.lists(
@@ -111,13 +141,13 @@ class WindowTests(SynchronousTestCase):
         window, credit = ReceiveWindow(), INITIAL_WINDOW
         for wish, share, exceeded in steps:
             size = min(wish, credit)
-            self.assertTrue(window.receive(size))
-            credit += window.consume(int(window.held * share), exceeded) - size
+            self.assertTrue(window.receive(size, still))
+            credit += window.consume(int(window.held * share), exceeded, still) - size
             self.assertEqual(window.left, credit)
             self.assertEqual(window.left + window.held + window.owed, window.size)
             self.assertTrue(MIN_WINDOW <= window.size <= MAX_WINDOW)
             self.assertGreaterEqual(min(window.left, window.held, window.owed), 0)
-        credit += window.consume(window.held, False)
+        credit += window.consume(window.held, False, still)
         self.assertGreater(credit, 0)
 
 
