@@ -214,7 +214,7 @@ class ClientExchange(Exchange):
         names = {name.lower() for name, _ in complete}
         if b"cache-control" not in names:
             complete.append((b"Cache-Control", b"no-store"))
-        complete.extend(field for field in self._front.settings.answer_fields if field[0].lower() not in names)
+        complete.extend(field for field in self._front.settings.own_fields() if field[0].lower() not in names)
         self.status, self.begun = status, True
         self._front.write(self._front.conversation.whole(status, reason_for(status), complete, body))
         self._done()

@@ -7,7 +7,9 @@ The same class serves clients, the connectors' door and the admin socket; only t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine
+from email.utils import formatdate
 from typing import Any
 
 import msgspec
@@ -59,6 +61,7 @@ class FrontSettings:
         limits: Limits | None = None,
         patience: Patience | None = None,
         answer_fields: tuple[Field, ...] = (),
+        epoch: Callable[[], float] = time.time,
     ) -> None:
         self.responder = responder
         self.refused = refused
@@ -68,7 +71,8 @@ class FrontSettings:
         self.secure = secure
         self.limits = limits or Limits()
         self.patience = patience or Patience()
-        self.answer_fields = answer_fields
+        self._answer_fields = answer_fields
+        self._epoch = epoch
         self.fronts: set[Front] = set()
         self._hosts: dict[bytes, tuple[str, str]] = {}
 
@@ -86,6 +90,10 @@ class FrontSettings:
                 self._hosts.clear()
             self._hosts[host] = found
         return found
+
+    def own_fields(self) -> list[Field]:
+        """What stands on every answer that the relay makes up itself."""
+        return [(b"Date", formatdate(self._epoch(), usegmt=True).encode("ascii")), *self._answer_fields]
 
     def sweep(self) -> None:
         """Cut off connections that made nobody any progress; called once a second."""
@@ -209,6 +217,7 @@ class Front(TwistedProtocol):
                 self.abort()
                 return
         fields, body = self.settings.refused(self, bad)
+        fields += self.settings.own_fields()
         self._closing = True
         self.write(self.conversation.whole(bad.status, reason_for(bad.status), fields, body))
         self.lose()
