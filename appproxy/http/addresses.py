@@ -156,6 +156,9 @@ def swap_prefix(path: bytes, old: bytes, new: bytes) -> bytes:
 
     :raises AmbiguousPath: *path* is not below *old*, or not so that everybody would read it.
     """
+    remarkable = _REMARKABLE.search(path)
+    if not remarkable and path.startswith(old):
+        return new + path[len(old) :] if old != new else path
     if path == old[:-1]:
         return new[:-1] or b"/"
     # As many segments as the prefix has; they may be spelled with escapes that stand for themselves.
@@ -164,7 +167,7 @@ def swap_prefix(path: bytes, old: bytes, new: bytes) -> bytes:
     if start != old and (b";" in start or b"//" in start or canonical_path(start) != old):
         raise AmbiguousPath
     swapped = new + path[len(start) :]
-    if _REMARKABLE.search(path):
+    if remarkable:
         # A dot segment must not climb over the prefix and come back: what was below one is below the other.
         canonical = canonical_path(path)
         if not is_under(canonical, old) or canonical_path(swapped) != new + canonical[len(old) :]:

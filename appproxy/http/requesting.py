@@ -147,15 +147,21 @@ class ClientConversation:
             raise OutOfTurn("connection is not free")
         if upgrade and (chunked or length):
             raise OutOfTurn("upgrade with a body")
-        names = [field[0].lower() for field in fields]
-        if names.count(b"host") != 1:
+        hosts, te = 0, False
+        for name, _ in fields:
+            # Lengths first: this is once for every field of every request.
+            if len(name) == 4 and name.lower() == b"host":
+                hosts += 1
+            elif len(name) == 2 and name.lower() == b"te":
+                te = True
+        if hosts != 1:
             raise OutOfTurn("not exactly one Host")
         offered: list[bytes] = []
         framing = b""
         if upgrade:
             offered = tokens([field[1] for field in fields if field[0].lower() == b"upgrade"])
             framing = b"Connection: Upgrade\r\n"
-        elif b"te" in names:
+        elif te:
             framing = b"Connection: TE\r\n"
         if chunked:
             framing += b"Transfer-Encoding: chunked\r\n"

@@ -168,6 +168,7 @@ class PaceTests(SynchronousTestCase):
         self.rig.pair.run()
         self.assertFalse(socket.paused)
         socket.say(BIG)
+        self.rig.pair.run()
         socket.say(b"x" * 200_000)
         self.assertEqual((len(asking.answer.data), asking.answer.ended), (1_000_000, True))
 
