@@ -1,8 +1,9 @@
 """An origin for the live tests: records what it hears, streams both ways, and waits where it is told to.
 
 ``python -m tests.live.origin PORT``.  Paths: ``/held/NAME`` answers when gate NAME is opened, ``/begun/NAME`` begins at
-once and ends then; ``/bytes/N``, ``/mirror`` (the body comes back as it arrives), ``/events`` (one every 50 ms), an
-``Upgrade`` (raw bytes come back); anything else says as JSON what came.  ``/control/…`` is for the test alone.
+once and ends then; ``/bytes/N``, ``/sink`` (only counts), ``/mirror`` (the body comes back as it arrives), ``/events``
+(one every 50 ms), an ``Upgrade`` (raw bytes come back); anything else says as JSON what came.  ``/control/…`` is for
+the test alone.
 """
 
 from __future__ import annotations
@@ -100,7 +101,12 @@ class Origin:
             await self._echo(reader, writer, known["upgrade"])
             return False
         body = _body(reader, known)
-        if first == "bytes":
+        if first == "sink":
+            count = 0
+            async for piece in body:
+                count += len(piece)
+            await self._answer(writer, {"bytes": count})
+        elif first == "bytes":
             await _drain(body)
             await self._bytes(writer, int(rest[0]))
         elif first == "mirror":
