@@ -153,21 +153,31 @@ class Browser:
 
 
 class Raw:
-    """One TLS connection to a relay's client port; every wait is bounded.
+    """One TLS connection to a relay's client port, or a plain one; every wait is bounded.
 
+    :param tls: None for a plain one.
     :param receive_buffer: of the kernel, in bytes; small for a reader that takes little in advance.
+    :param address: of loopback, where the client seems to be.
     """
 
     def __init__(
-        self, port: int, tls: ssl.SSLContext, name: str, timeout: float = TIMEOUT_SECONDS, receive_buffer: int = 0
+        self,
+        port: int,
+        tls: ssl.SSLContext | None,
+        name: str,
+        timeout: float = TIMEOUT_SECONDS,
+        *,
+        receive_buffer: int = 0,
+        address: str = "127.0.0.1",
     ) -> None:
         plain = socket.socket()
         plain.settimeout(timeout)
         if receive_buffer:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
+            plain.bind((address, 0))
             plain.connect(("127.0.0.1", port))
-            self.socket = tls.wrap_socket(plain, server_hostname=name, suppress_ragged_eofs=True)
+            self.socket: Any = tls.wrap_socket(plain, server_hostname=name) if tls is not None else plain
         except OSError:
             plain.close()
             raise

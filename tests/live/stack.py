@@ -76,5 +76,24 @@ class Stack(Deployment):
         return Browser(self.tls())
 
 
+class Memory:
+    """The most that processes held since this was made, beyond what they held then."""
+
+    def __init__(self, **pids: int) -> None:
+        self._pids = pids
+        for pid in pids.values():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
+        self._before = {name: self._read(pid, "VmRSS") for name, pid in pids.items()}
+
+    @staticmethod
+    def _read(pid: int, what: str) -> float:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
+
+    def growth(self) -> dict[str, float]:
+        """In MiB, by name."""
+        return {name: round(self._read(pid, "VmHWM") - self._before[name], 1) for name, pid in self._pids.items()}
+
+
 #: Programs run in their own folder, and still find the tests.
 IMPORTABLE = {"PYTHONPATH": str(ROOT)}
