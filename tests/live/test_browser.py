@@ -62,6 +62,12 @@ internal_url = "http://127.0.0.1:9/"
 connector_group = "hq"
 assigned = { groups = ["staff"] }
 """
+#: How many boxes stick out of the column that they are in.
+PROTRUDING = """() => {
+    const right = document.querySelector("main").getBoundingClientRect().right + 1;
+    const boxes = [...document.querySelectorAll("main section, main .card, main li")];
+    return boxes.filter(box => box.getBoundingClientRect().right > right).length;
+}"""
 Visit = Callable[["BrowserContext"], None]
 
 
@@ -224,6 +230,7 @@ def test_small_and_dark(stack: Stack, visit: Callable[..., None]) -> None:
             page.goto(address)
             photograph(page, name)
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+            assert page.evaluate(PROTRUDING) == 0, name
 
     visit(play, viewport={"width": 360, "height": 740}, color_scheme="dark")
 
