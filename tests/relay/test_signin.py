@@ -101,7 +101,7 @@ class SignInTest(SynchronousTestCase):
 
     @pytest.mark.feature("AUTH-13")
     def test_dangerous_targets_fall_back(self) -> None:
-        """S14 to S22: what could be read as another site becomes the application's root."""
+        """S14, S21: what could be read as another site, or is too long, becomes the application's root."""
         for target in ("//evil.test/", "/%2f/evil.test", "/" + "a" * 3000):
             browser = Browser(self.rig)
             browser.walk(APP + target)
@@ -326,10 +326,27 @@ class RefusalTest(SynchronousTestCase):
         self.assertRefused(ticket, 400, "sign-in-expired")
 
     def test_ticket_at_another_host(self) -> None:
-        """A ticket for one application is worth nothing at another's host."""
+        """S19: a ticket for one application is worth nothing at another's host."""
         ticket = self.browser.up_to(APP + "/", APP + "/.appproxy/ticket")
         self.browser.jars["wiki.example.test"] = dict(self.browser.jars["hr.example.test"])
         self.assertRefused(ticket.replace(APP, "https://wiki.example.test"), 400, "sign-in-malformed")
+
+    @pytest.mark.feature("AUTH-13")
+    def test_addresses_that_nobody_sealed(self) -> None:
+        """S17, S18, S19: where to go is no parameter; only what the relay has sealed itself leads to an application."""
+        for address in ("https://wiki.example.test/", "https:evil.test", "https://proxy.example.test@evil.test", "//x"):
+            given = "&".join(f"{name}={quote(address, safe='')}" for name in ("rd", "return", "target", "next"))
+            browser = Browser(self.rig)
+            browser.walk(f"{RELAY}/.appproxy/sign-in?{given}")
+            self.assertEqual(browser.trail[-1], RELAY + "/", address)
+            wish = quote(address, safe="")
+            self.assertRefused(f"{RELAY}/.appproxy/sign-in?wish={wish}", 400, "sign-in-malformed")
+
+    def test_wish_for_an_application_that_went(self) -> None:
+        """S19: an application that is no longer published is no place to go, however the wish came about."""
+        wish = self.browser.ask(APP + "/").value("Location")
+        del self.rig.applications["hr"]
+        self.assertRefused(wish, 400, "sign-in-malformed")
 
     def test_ticket_after_sign_out(self) -> None:
         """A ticket dies with the relay's session that it came from."""

@@ -64,7 +64,7 @@ class AttemptsTest(SynchronousTestCase):
             self.attempts.find(state, self.cookies)
 
     def test_unreadable_go(self) -> None:
-        """Cookies that are not ours, or too old, are taken away, a bounded number at a time."""
+        """S06: cookies that are not ours, or too old, are taken away, a bounded number at a time."""
         self.begin()
         self.now += 600
         self.cookies.update({ATTEMPT + b"%d" % n: [b"x"] for n in range(20)})

@@ -136,7 +136,19 @@ class SessionTest(SynchronousTestCase):
         """S03: of several session cookies none is trusted for its place, only one that is a session."""
         for handles in ((b"x", self.handle), (self.handle, b"x"), (b"A" * 43, self.handle)):
             self.assertEqual(self.identify(*handles), "alice@example.test")
-        self.assertEqual(self.identify(*[b"A" * 43] * 4, self.handle), "", "bounded work")
+
+    def test_cookies_without_number(self) -> None:
+        """S06: of a thousand session cookies four are looked up, and counters of chunks mean nothing."""
+        looked_up: list[bytes] = []
+        find = self.rig.sessions.find
+        self.patch(self.rig.sessions, "find", lambda handle: looked_up.append(handle) or find(handle))
+        made_up = [b"%043d" % number for number in range(1000)]
+        chunks = {SESSION + b"_%d" % number: [b"x" * 40] for number in range(1000)}
+        cookies = {SESSION + b"_chunks": [b"99999999"], SESSION: [*made_up, self.handle], **chunks}
+        exchange = FakeExchange(APP + "/", cookies=cookies)
+        self.assertIsNone(self.rig.oidc.peek(exchange, HR))
+        self.assertIsNone(self.successResultOf(self.rig.oidc.identify(exchange, HR)))
+        self.assertEqual(looked_up, made_up[:4])
 
     def test_other_host(self) -> None:
         """S04: a session cookie is worth nothing at another application's host."""
