@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -109,6 +112,41 @@ class FrontTests(SynchronousTestCase):
             receiver.stream.consumed(step)
             self.bench.pair.run()
         self.assertEqual((taken, receiver.ended), (1_000_000, True))
+
+    def test_heads_just_below_the_limit(self) -> None:
+        """D07: a connection holds little more than one such head, unfinished or answered and kept for the next."""
+        limit = self.bench.settings.limits.head
+        flood = b"".join(b"X-%d: %s\r\n" % (n, b"f" * 480) for n in range(100)) + b"Cookie: " + b"c=1; " * 1600
+        head = get(more=COOKIE + flood + b"\r\n")
+        self.assertTrue(0.85 * limit < len(head) < limit)
+        clients = [self.bench.client() for _ in range(40)]
+
+        def held() -> float:
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        self.bench.sends(clients.pop(), head)  # warms up what is remembered once for all
+        self.answer()
+        tracemalloc.start()
+        try:
+            before = held()
+            for client in clients:
+                for begin in range(0, len(head) - 2, 4000):
+                    self.bench.sends(client, head[begin : min(begin + 4000, len(head) - 2)])
+            unfinished = (held() - before) / len(clients)
+            for client in clients:
+                self.bench.sends(client, head[-2:])
+                self.answer()
+                self.assertTrue(client.take().startswith(b"HTTP/1.1 200 "))
+            self.bench.pair.opener.streams.clear()
+            self.bench.pair.opener.heads.clear()
+            self.bench.pair.opener.receivers.clear()
+            self.bench.records.clear()
+            answered = (held() - before) / len(clients)
+        finally:
+            tracemalloc.stop()
+        self.assertLess(unfinished, 1.25 * limit)
+        self.assertLess(answered, 2 * limit)
 
     def test_slow_reader_pauses_its_own_stream_only(self) -> None:
         """C09: a client that stops reading stops its origin; another client of the same channel goes on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from appproxy.applications import Application, Assigned, HeaderRule, SingleSignOn
 from appproxy.identity import Identity
 from appproxy.relay.attachments import Attachment
+from appproxy.relay.catalog import Catalog
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import ResponseHead
 from appproxy.wire.misuse import TooManyStreams
@@ -269,8 +271,6 @@ class GatewayTests(SynchronousTestCase):
     def test_a_new_catalog_leaves_streams_alone(self) -> None:
         """A change of what is published drops no stream that is under way; new requests see it at once."""
         self.bench.sends(self.client, get())
-        from appproxy.relay.catalog import Catalog
-
         self.bench.gateway.catalog = Catalog(APPLICATIONS[1:])
         stream = self.bench.pair.opener.streams[0]
         stream.answer(ResponseHead(200, b"OK", [(b"Content-Length", b"4")]))
@@ -278,6 +278,69 @@ class GatewayTests(SynchronousTestCase):
         self.bench.pair.run()
         self.assertTrue(self.client.take().endswith(b"done"))
         self.assertIn(b"404", self.asked(get()))
+
+    def test_an_application_changes_its_connectors(self) -> None:
+        """R14: new requests go to the new group only; what is under way at the old one ends as it began."""
+        other = Pair()
+        attachment = Attachment("c-9", "lab-1", "lab", boot="b", epoch=1, peer="p", since=0)
+        attachment.channels.append(other.relay)
+        self.bench.attachments.add(attachment)
+        self.bench.sends(self.client, get(path=b"/before"))
+        moved = msgspec.structs.replace(APPLICATIONS[0], connector_group="lab")
+        self.bench.gateway.catalog = Catalog([moved])
+        late = self.bench.client()
+        self.bench.sends(late, get(path=b"/after"))
+        other.run()
+        self.assertEqual([head.target for head, _, _ in self.bench.pair.opener.heads], [b"/before"])
+        self.assertEqual([head.target for head, _, _ in other.opener.heads], [b"/after"])
+        for pair, client in ((self.bench.pair, self.client), (other, late)):
+            pair.opener.streams[0].answer(ResponseHead(200, b"OK", [(b"Content-Length", b"4")]))
+            pair.opener.streams[0].end(b"done")
+            pair.run()
+            self.assertTrue(client.take().endswith(b"\r\n\r\ndone"))
+
+    def test_nobody_gets_what_was_made_for_another(self) -> None:
+        """S25: nothing is kept for the next who asks; what the origin says about caches passes, and is not followed."""
+        sessions = {name: FakeSession(Identity("i", name, name)) for name in ("alice", "bob")}
+        self.patch(self.bench.preauth, "peek", lambda asked, _: sessions.get(dict(asked.head.fields)[b"User"].decode()))
+        self.bench.gateway.catalog = Catalog(
+            [msgspec.structs.replace(APPLICATIONS[0], assigned=Assigned(everyone=True))]
+        )
+        lasting = [(b"Cache-Control", b"public, max-age=31536000"), (b"ETag", b'"1"'), (b"Vary", b"Accept-Encoding")]
+        clients = {name: self.bench.client() for name in sessions}
+        for turn in range(3):
+            for name, client in clients.items():
+                self.bench.sends(client, get(path=b"/report", more=b"User: " + name.encode() + b"\r\n"))
+            streams, heads = self.bench.pair.opener.streams[-2:], self.bench.pair.opener.heads[-2:]
+            self.assertEqual(len(self.bench.pair.opener.streams), 2 * (turn + 1))
+            for stream, (head, _, _) in reversed(list(zip(streams, heads, strict=True))):
+                assert head.identity is not None
+                body = b"only for " + head.identity["user"].encode()
+                stream.answer(ResponseHead(200, b"OK", [*lasting, (b"Content-Length", b"%d" % len(body))]))
+                stream.end(body)
+            self.bench.pair.run()
+            for name, client in clients.items():
+                answer = client.take()
+                self.assertTrue(answer.endswith(b"\r\n\r\nonly for " + name.encode()), answer)
+                for field, value in lasting:
+                    self.assertEqual(answer.count(b"%s: %s\r\n" % (field, value)), 1)
+                self.assertNotIn(b"\r\nAge:", answer)
+
+    def test_three_thousand_ranges(self) -> None:
+        """D04: however many ranges, they are the origin's to judge: one request goes up, one answer comes down."""
+        ranges = b"bytes=" + b",".join(b"%d-%d" % (n, n + 1) for n in range(0, 6000, 2))
+        self.bench.sends(self.client, get(more=COOKIE + b"Range: " + ranges + b'\r\nIf-Range: "1"\r\n'))
+        ((head, _, _),) = self.bench.pair.opener.heads
+        self.assertEqual((dict(head.fields)[b"Range"], dict(head.fields)[b"If-Range"]), (ranges, b'"1"'))
+        fields = [(b"Content-Range", b"bytes */6000"), (b"Content-Length", b"0")]
+        self.bench.pair.opener.streams[0].answer(ResponseHead(416, b"Range Not Satisfiable", fields), end=True)
+        self.bench.pair.run()
+        answer = self.client.take()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 416 Range Not Satisfiable\r\n"))
+        self.assertIn(b"Content-Range: bytes */6000\r\n", answer)
+        answer = self.asked(get(more=COOKIE + b"Range: " + ranges * 3 + b"\r\n"))
+        self.assertTrue(answer.startswith(b"HTTP/1.1 431 "))
+        self.assertEqual(len(self.bench.pair.opener.streams), 1)
 
     @pytest.mark.feature("OBS-1")
     def test_one_record_per_request(self) -> None:
