@@ -53,7 +53,8 @@ class FrontTests(SynchronousTestCase):
             self.bench.sends(self.client, data)
             if self.bench.pair.relay.streams:
                 head = self.bench.pair.opener.heads[-1][0]
-                targets.append((head.target, dict(head.fields).get(b"Cookie"), dict(head.fields).get(b"Upgrade")))
+                fields = dict(head.standing.fields)
+                targets.append((head.target, fields.get(b"Cookie"), fields.get(b"Upgrade")))
                 self.answer()
         self.assertEqual(
             targets,
@@ -332,3 +333,13 @@ class FrontTests(SynchronousTestCase):
         self.bench.sends(self.client, get())
         self.assertEqual((self.client.take(), self.bench.pair.opener.streams), (b"", []))
         self.assertTrue(self.client.disconnecting)
+
+    def test_seen_off(self) -> None:
+        """When the relay stops, who has all answers is closed after the last octet, who still waits is cut off."""
+        waiting = self.bench.client()
+        self.bench.sends(waiting, get())
+        for front in list(self.bench.settings.fronts):
+            front.see_off()
+        self.assertEqual((self.client.disconnecting, self.client.aborted), (True, False))
+        self.assertTrue(waiting.aborted)
+        self.assertEqual(len(self.bench.tasks), 0)
