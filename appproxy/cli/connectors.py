@@ -22,7 +22,11 @@ def define(verb: str, parser: argparse.ArgumentParser) -> None:
     else:
         revoking = verbs.add_parser("revoke", help="shut a connector out for good")
         revoking.add_argument("id", metavar="ID")
-        parsers = {list_connectors: verbs.add_parser("list", help="all connectors"), revoke_connector: revoking}
+        moving = verbs.add_parser("move", help="let a connector serve another group")
+        moving.add_argument("id", metavar="ID")
+        moving.add_argument("--group", metavar="G", required=True, help="its new group")
+        listing = verbs.add_parser("list", help="all connectors")
+        parsers = {list_connectors: listing, move_connector: moving, revoke_connector: revoking}
         _define_enrol(verbs.add_parser("enrol", help="on the connector's machine: get its certificate from the relay"))
     for run, own in parsers.items():
         add_socket(own)
@@ -85,6 +89,13 @@ def list_connectors(invocation: Invocation) -> None:
     ]
     nothing = "there are no connectors; enrol one with a token from: appproxy token enrol --group G"
     show(invocation.arguments, document, table(document["connectors"], columns, nothing))
+
+
+def move_connector(invocation: Invocation) -> None:
+    """Let a connector serve another group."""
+    connector, group = invocation.arguments.id, invocation.arguments.group
+    document = Relay.of(invocation).ask("POST", "connectors", connector, "move", body={"group": group})
+    show(invocation.arguments, document, f"connector {connector} serves group {group} now")
 
 
 def revoke_connector(invocation: Invocation) -> None:

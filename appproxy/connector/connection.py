@@ -89,7 +89,7 @@ class OriginConnection:
         self._asked = asked
         try:
             octets = self._conversation.begin(
-                asked.method, asked.target, asked.fields, asked.length, asked.chunked, asked.upgrade
+                asked.method, asked.target, asked.lines, asked.length, asked.chunked, asked.upgrade, asked.more
             )
         except AppproxyError as failure:  # nothing was sent
             self._asked = None

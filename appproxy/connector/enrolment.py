@@ -24,7 +24,7 @@ from appproxy.connector.origin import Origins
 from appproxy.connector.pinning import fetch_chain, find_authority, fingerprint_in
 from appproxy.connector.pool import Pool
 from appproxy.errors import AppproxyError, ConfigError
-from appproxy.http.messages import Field
+from appproxy.http.messages import Field, FieldLines
 from appproxy.net.dial import dial
 from appproxy.net.failures import DialFailed
 from appproxy.net.tls import ClientTLS, client_tls
@@ -209,7 +209,7 @@ class Poster:
             Timeouts(),
         )
         fields = [(b"Host", authority.encode("idna")), (b"Content-Type", b"application/json")]
-        asked = Asked(pool, b"POST", PATH.encode(), fields, lambda interim: None, length=len(body))
+        asked = Asked(pool, b"POST", PATH.encode(), FieldLines(fields), lambda interim: None, length=len(body))
         try:
             response = await Origins(self._reactor).ask(asked, WholeBody(body))
             answer = response.body if response.ended else await Collecting().collect(response)

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from appproxy.connector.deadlines import NEVER
 from appproxy.errors import AppproxyError
-from appproxy.http.messages import Field, ResponseHead
+from appproxy.http.messages import Field, FieldLines, ResponseHead
 
 if TYPE_CHECKING:
     from appproxy.connector.connection import OriginConnection
@@ -59,15 +59,15 @@ class Pipe(Protocol):
 class Asked:
     """One request that is waiting for its answer.
 
-    :ivar target: as the origin is to read it, octet for octet; *fields* likewise, without framing.
+    :ivar target: as the origin is to read it, octet for octet; *lines* likewise, without framing; *more* follow them.
     :ivar length: of the body, if known; *chunked* if it is not.
     :ivar interim: is told of each 1xx answer.
     :ivar answered: fires with an :class:`OriginResponse`; cancelling it closes the connection.
     """
 
     __slots__ = (
-        "answered", "body", "chunked", "connection", "deadline", "fields", "interim", "length", "method", "pool",
-        "target", "upgrade",
+        "answered", "body", "chunked", "connection", "deadline", "interim", "length", "lines", "method", "more",
+        "pool", "target", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -75,17 +75,19 @@ class Asked:
         pool: Pool,
         method: bytes,
         target: bytes,
-        fields: list[Field],
+        lines: FieldLines,
         interim: Callable[[ResponseHead], None],
         *,
         length: int | None = None,
         chunked: bool = False,
         upgrade: bool = False,
+        more: Sequence[Field] = (),
     ) -> None:
         self.pool = pool
         self.method = method
         self.target = target
-        self.fields = fields
+        self.lines = lines
+        self.more = more
         self.interim = interim
         self.length = length
         self.chunked = chunked

@@ -75,7 +75,7 @@ class PreparedHeaders(Headers):
     def getRawHeaders(self, name: Any, default: Any = None) -> Any:
         """The values of one name."""
         folded = name.lower()
-        return [value for field, value in self.asked.fields if field.lower() == folded] or default
+        return [value for field, value in self.asked.lines.fields if field.lower() == folded] or default
 
 
 class NoCookies(IndexableCookieJar):

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from appproxy.channel.stream import Stream
-from appproxy.connector.assignments import Assignments
+from appproxy.connector.assignments import Assigned, Assignments, Place
 from appproxy.connector.carriage import Carriage
 from appproxy.connector.exchange import Asked
 from appproxy.connector.failures import MalformedRequest, OriginNotHTTP, reset_code
@@ -17,7 +17,7 @@ from appproxy.connector.origin import Origins
 from appproxy.connector.upgrade import BytePipes
 from appproxy.errors import AppproxyError, Side
 from appproxy.http import messages
-from appproxy.http.messages import Field, MalformedMessage, body_length, is_token
+from appproxy.http.messages import Field, FieldLines, is_token
 from appproxy.http.translate import Translation
 from appproxy.tasks import Tasks
 from appproxy.wire.frames import Code
@@ -64,7 +64,7 @@ class Serving:
                 "{request} for {application}: {code} in {phase}: {detail}",
                 event="exchange.failed",
                 request=carriage.head.request_id,
-                application=carriage.head.application,
+                application=carriage.head.standing.application,
                 code=cause,
                 phase=str(failure.phase),
                 detail=failure.detail,
@@ -82,27 +82,27 @@ class Serving:
 
     async def _serve(self, carriage: Carriage, upgrade: bool) -> None:
         head, stream = carriage.head, carriage.stream
-        application = self._assignments.get(head.application)
-        place = application.place(head.host)
+        application = self._assignments.get(head.standing.application)
         _check(head)
-        target = place.target_up(head.target)
-        fields = place.translation.up(head.fields)
-        length = _take_length(fields)
+        prepared = head.packed.note
+        if prepared is None or prepared.application is not application:
+            prepared = await _prepare(head, application)
+        place = prepared.place
         carriage.sso = application.sso
-        fields = await application.sso.sign_on(head.identity, fields)
         body = None if upgrade else carriage.body
-        if length and body is None:
+        if head.length and body is None:
             raise MalformedRequest("a length without a body")
 
         asked = Asked(
             place.pool,
             head.method,
-            target,
-            fields,
+            place.target_up(head.target),
+            prepared.lines,
             lambda interim: _pass_interim(stream, place.translation, interim),
-            length=length,
-            chunked=body is not None and length is None,
+            length=head.length,
+            chunked=body is not None and head.length is None,
             upgrade=upgrade,
+            more=[(b"X-Request-ID", head.request_id.encode("utf-8"))] if head.request_id else (),
         )
         response = await self._origins.ask(asked, body)
 
@@ -134,6 +134,28 @@ def _tell(carriage: Carriage, failure: AppproxyError) -> None:
         stream.reset(Code.ORIGIN_BROKE_OFF if late else reset_code(failure), type(failure).__doc__ or "")
 
 
+class Prepared:
+    """What the standing part of a request comes to for its origin, kept with it for the requests that share it."""
+
+    __slots__ = ("application", "lines", "place")
+
+    def __init__(self, application: Assigned, place: Place, lines: FieldLines) -> None:
+        self.application = application
+        self.place = place
+        self.lines = lines
+
+
+async def _prepare(head: RequestHead, application: Assigned) -> Prepared:
+    """Translate and sign on; :raises AppproxyError: this cannot be asked of the origin."""
+    standing = head.standing
+    place = application.place(standing.host)
+    fields = await application.sso.sign_on(standing.identity, place.translation.up(standing.fields))
+    prepared = Prepared(application, place, FieldLines(fields))
+    if application.sso.lasting:
+        head.packed.note = prepared
+    return prepared
+
+
 def _check(head: RequestHead) -> None:
     """The relay may be hostile too; fields are checked where they are written.
 
@@ -146,19 +168,6 @@ def _check(head: RequestHead) -> None:
         raise MalformedRequest("the target is not in origin form")
     if not target.isascii():
         raise MalformedRequest("the target is not ASCII")
-
-
-def _take_length(fields: list[Field]) -> int | None:
-    """Take the length, which the relay puts last, out of *fields*; None when there is none.
-
-    Anywhere else it is not written to an origin: see :data:`~appproxy.http.messages.FRAMING`.
-    """
-    if not fields or fields[-1][0].lower() != b"content-length":
-        return None
-    try:
-        return body_length([fields.pop()[1]])
-    except MalformedMessage:
-        raise MalformedRequest("the length is no number") from None
 
 
 def _framed_once(answer: messages.ResponseHead) -> list[Field]:

@@ -203,10 +203,11 @@ class ConnectorService(Service):
         return dial(self._reactor, host, port, factory, tls, seconds)
 
     def _record(self, head: RequestHead, status: int, up: int, down: int, seconds: float, cause: str) -> None:
-        user = head.identity.get("user", "") if head.identity else ""
+        standing = head.standing
+        user = standing.identity.get("user", "") if standing.identity else ""
         self._access.record(
-            head.request_id, head.client, head.host, head.method, head.target, status, up, down, seconds,
-            head.application, user, self.config.connector.name, cause,
+            head.request_id, standing.client, standing.host, head.method, head.target, status, up, down, seconds,
+            standing.application, user, self.config.connector.name, cause,
         )  # fmt: skip
 
 

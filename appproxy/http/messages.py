@@ -171,18 +171,42 @@ def upgrade_protocols(head: RequestHead | ResponseHead) -> list[bytes]:
     return [name for name in tokens(known[b"upgrade"]) if not name.startswith((b"h2", b"h3", b"http/", b"tls/"))]
 
 
-def serialise_request(method: bytes, target: bytes, fields: Sequence[Field], framing: bytes = b"") -> bytes:
-    """Write a request head; *framing* are ready lines, each with its CRLF.
+class FieldLines:
+    """Fields of a request head, checked and written once, for requests that repeat them.
 
+    :ivar octets: the lines, each with its CRLF.
+    :ivar hosts: how many ``Host`` fields there are; *te*: whether there is a ``TE``.
+    :raises UnsafeHead: something in them does not belong there.
+    """
+
+    __slots__ = ("fields", "hosts", "octets", "te")
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.fields = fields
+        self.octets = _serialise(b"", fields, b"")[2:-2]
+        self.hosts, self.te = 0, False
+        for name, _ in fields:
+            # Lengths first: this is once for every field of every request.
+            if len(name) == 4 and name.lower() == b"host":
+                self.hosts += 1
+            elif len(name) == 2 and name.lower() == b"te":
+                self.te = True
+
+
+def serialise_request(method: bytes, target: bytes, lines: FieldLines, more: Sequence[Field], framing: bytes) -> bytes:
+    """Write a request head: *lines*, then *more* fields of this request alone.
+
+    :param framing: ready lines, each with its CRLF.
     :raises UnsafeHead: something in it does not belong there.
     """
     if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
         raise UnsafeHead("method or target")
-    return _serialise(b"%b %b HTTP/1.1" % (method, target), fields, framing)
+    end = _serialise(b"", more, framing)[2:] if more else framing + b"\r\n"
+    return b"%b %b HTTP/1.1\r\n%b%b" % (method, target, lines.octets, end)
 
 
 def serialise_response(status: int, reason: bytes, fields: Sequence[Field], framing: bytes = b"") -> bytes:
-    """Write a response head; as :func:`serialise_request`."""
+    """Write a response head; *framing* are ready lines.  :raises UnsafeHead: something in it does not belong there."""
     if not 100 <= status <= 599:
         raise UnsafeHead("status")
     return _serialise(b"HTTP/1.1 %d %b" % (status, reason), fields, framing)

@@ -16,6 +16,7 @@ from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http.bodies import BodyWriter, ChunkedReader
 from appproxy.http.messages import (
     Field,
+    FieldLines,
     Limits,
     MalformedMessage,
     OutOfTurn,
@@ -130,15 +131,16 @@ class ClientConversation:
         self,
         method: bytes,
         target: bytes,
-        fields: Sequence[Field],
+        fields: Sequence[Field] | FieldLines,
         length: int | None = None,
         chunked: bool = False,
         upgrade: bool = False,
+        more: Sequence[Field] = (),
     ) -> bytes:
         """Begin a request.
 
         *fields* are clean of framing and hop-by-hop fields, but for ``TE``, and ``Upgrade`` with *upgrade*; there is
-        one ``Host`` among them.
+        one ``Host`` among them; *more* fields, of this request alone, follow them.
 
         :raises UnsafeHead: the head would not be a well-formed one.
         :raises OutOfTurn: the connection is not free, or an upgrade has a body.
@@ -147,27 +149,21 @@ class ClientConversation:
             raise OutOfTurn("connection is not free")
         if upgrade and (chunked or length):
             raise OutOfTurn("upgrade with a body")
-        hosts, te = 0, False
-        for name, _ in fields:
-            # Lengths first: this is once for every field of every request.
-            if len(name) == 4 and name.lower() == b"host":
-                hosts += 1
-            elif len(name) == 2 and name.lower() == b"te":
-                te = True
-        if hosts != 1:
+        lines = fields if type(fields) is FieldLines else FieldLines(fields)  # type: ignore[arg-type]
+        if lines.hosts != 1:
             raise OutOfTurn("not exactly one Host")
         offered: list[bytes] = []
         framing = b""
         if upgrade:
-            offered = tokens([field[1] for field in fields if field[0].lower() == b"upgrade"])
+            offered = tokens([field[1] for field in lines.fields if field[0].lower() == b"upgrade"])
             framing = b"Connection: Upgrade\r\n"
-        elif te:
+        elif lines.te:
             framing = b"Connection: TE\r\n"
         if chunked:
             framing += b"Transfer-Encoding: chunked\r\n"
         elif length is not None:
             framing += b"Content-Length: %d\r\n" % length
-        octets = serialise_request(method, target, fields, framing)
+        octets = serialise_request(method, target, lines, more, framing)
         self._method, self._offered = method, offered
         self._writer = BodyWriter(None if chunked else length or 0, chunked)
         if not chunked and not length:

@@ -64,6 +64,12 @@ class Attachments:
         if attachment in group:
             group.remove(attachment)
 
+    def move(self, attachment: Attachment, group: str) -> None:
+        """A connector serves another group from now on; its streams stay where they are."""
+        self._by_group[attachment.group].remove(attachment)
+        attachment.group = group
+        self._by_group.setdefault(group, []).append(attachment)
+
     def of_group(self, group: str) -> list[Attachment]:
         """The connectors of *group* that are here."""
         return list(self._by_group.get(group, ()))

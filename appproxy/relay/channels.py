@@ -167,6 +167,7 @@ class Channels:
             return
         if arrival not in self.arrivals or not channel.usable:
             return  # gone, or sent away, while the store was asked
+        record = arrival.record  # moved meanwhile, perhaps
         attachment = self.attachments.by_connector.get(record.id)
         if attachment is not None and attachment.boot != hello.boot:
             self.log.warn(
@@ -251,6 +252,30 @@ class Channels:
         for arrival in self.arrivals:
             if arrival.channel is not None:
                 arrival.channel.connection.store_age_ms = age
+
+    def changed(self, record: ConnectorRecord) -> bool:
+        """A connector's record is another now.
+
+        Whoever was moved to another group gets no new streams of the old one; those under way end as they began.
+
+        :return: it was moved, so that it has to be told what it serves now: :meth:`publish` with a new version.
+        """
+        for arrival in self.arrivals:
+            if arrival.record.id == record.id:
+                arrival.record = record
+        attachment = self.attachments.by_connector.get(record.id)
+        if attachment is None or attachment.group == record.group:
+            return False
+        self.log.info(
+            "connector {connector} ({name}) moved from group {old} to group {group}",
+            event="connector.moved",
+            connector=record.id,
+            name=record.name,
+            old=attachment.group,
+            group=record.group,
+        )
+        self.attachments.move(attachment, record.group)
+        return True
 
     def revoked(self, connector: str) -> None:
         """A connector is no longer trusted: its channels end now."""

@@ -14,6 +14,7 @@ from appproxy.http.cookies import take_reserved
 from appproxy.http.messages import Field, RequestHead
 from appproxy.http.serving import RequestBegun
 from appproxy.relay.exchange import ClientGone, Exchange, PayloadTooLarge
+from appproxy.wire.heads import Packed
 
 if TYPE_CHECKING:
     from appproxy.relay.front import Front
@@ -50,10 +51,11 @@ class Reading:
 
     :ivar fields: the very list that was read; never changed.
     :ivar cookie: the application's own cookies, as the origin gets them.
-    :ivar upward: what the origin gets of all fields, once somebody asked; see :mod:`appproxy.relay.upward`.
+    :ivar packed: what the connector gets of all this, for the application and identity in *packed_for*; see
+        :mod:`appproxy.relay.upward`.
     """
 
-    __slots__ = ("authority", "cookie", "fields", "host", "reserved", "upward", "version")
+    __slots__ = ("authority", "cookie", "fields", "host", "packed", "packed_for", "reserved", "version")
 
     def __init__(self, front: Front, head: RequestHead) -> None:
         self.fields, self.version = head.fields, head.version
@@ -61,7 +63,8 @@ class Reading:
         self.reserved: dict[bytes, list[bytes]]
         cookies = head.known.get(b"cookie")
         self.reserved, self.cookie = take_reserved(cookies) if cookies else ({}, None)
-        self.upward: list[Field] | None = None
+        self.packed: Packed | None = None
+        self.packed_for: tuple[object, object] | None = None
 
 
 class ClientExchange(Exchange):

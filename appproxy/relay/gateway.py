@@ -18,9 +18,9 @@ from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.exchange import ClientGone, Exchange
 from appproxy.relay.relaying import Relaying
 from appproxy.relay.sessions import Session
-from appproxy.relay.upward import upward_fields
+from appproxy.relay.upward import upward_head
 from appproxy.wire.frames import Code
-from appproxy.wire.heads import HeadTooLarge, RequestHead
+from appproxy.wire.heads import HeadTooLarge
 from appproxy.wire.misuse import CannotOpen
 
 #: The relay's own paths, on every host; origins never see them.
@@ -139,20 +139,10 @@ class Gateway:
         if exchange.answered:
             raise ClientGone  # while the store was asked who it is
         repeatable = exchange.ended and not exchange.upgrade
-        head = RequestHead(
-            exchange.head.method,
-            exchange.head.target,
-            upward_fields(exchange),
-            published.id,
-            exchange.client,
-            exchange.request_id,
-            published.outline(session.identity) if session is not None else None,
-            "",
-            "",
-            published.deadlines,
-            exchange.scheme,
-            exchange.authority,
-        )
+        try:
+            head = upward_head(exchange, published, session.identity if session is not None else None)
+        except HeadTooLarge as refusal:
+            raise causes.head_too_large(str(refusal)) from None
         tried: frozenset[Channel] = frozenset()
         failure: causes.Failed | None = None
         while len(tried) < MAX_ATTEMPTS:

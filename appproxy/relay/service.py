@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,10 +50,11 @@ from appproxy.relay.sealing import KEY_BYTES, Sealer
 from appproxy.relay.sessions import TICK_SECONDS as SESSIONS_TICK_SECONDS
 from appproxy.relay.sessions import Sessions
 from appproxy.relay.signin import SignIn
-from appproxy.store import applications, feed, nodes, once, sessions, tokens
+from appproxy.store import applications, connectors, feed, nodes, once, sessions, tokens
 from appproxy.store import secrets as stored_secrets
 from appproxy.store.interface import StoreUnavailable
 from appproxy.store.opening import open_store
+from appproxy.store.records import Change
 from appproxy.tasks import Tasks
 from appproxy.wire.windows import Budget
 
@@ -222,7 +223,8 @@ class RelayService(Service):
             providers=[each.id for each in config.provider],
             own_host=relay_host,
         )
-        await self._load_catalog()
+        self._seq = await self._store.read(feed.latest)
+        await self._load_catalog(self._seq)
         self._store.watch(self._changed)
         directory = Certificates(config.tls.certificates, reactor) if config.tls.certificates else None
         self._directory = directory
@@ -329,11 +331,12 @@ class RelayService(Service):
 
     # Changes
 
-    async def _load_catalog(self) -> None:
-        version = await self._store.read(feed.latest)
+    async def _load_catalog(self, version: int) -> None:
+        """Put in force what is published; it has every change up to number *version*, perhaps later ones too."""
         stored = await self._store.read(applications.list_)
+        if version < self._channels.version:
+            return  # a later one was read faster
         catalog = Catalog(each.application for each in stored)
-        self._seq = version
         self._gateway.catalog = catalog
         self._channels.publish(catalog, version)
 
@@ -343,23 +346,37 @@ class RelayService(Service):
     async def _follow(self) -> None:
         """Take note of what changed, here or in another process."""
         try:
-            changes = await self._store.read(feed.since, self._seq)
-        except feed.FeedCutOff:
-            self._sessions.missed()
-            await self._load_catalog()
-            return
+            while changes := await self._store.read(feed.since, self._seq):
+                await self._heed(changes)
+                self._seq = max(self._seq, changes[-1].seq)
+        except feed.FeedCutOff as cut_off:
+            await self._read_anew(cut_off.latest)
         except StoreUnavailable:
             return  # told again when it is back
-        changes = [change for change in changes if change.seq > self._seq]
-        if not changes:
-            return
-        self._seq = changes[-1].seq
+
+    async def _heed(self, changes: Sequence[Change]) -> None:
+        """Act on changes; to have acted before, in another turn, does no harm."""
         self._sessions.heard(changes)
-        for change in changes:
-            if change.kind == feed.CONNECTOR_REVOKED:
-                self._channels.revoked(change.key)
-        if any(change.kind == feed.APPLICATION for change in changes):
-            await self._load_catalog()
+        moved = False
+        for kind, key in {(change.kind, change.key): None for change in changes}:
+            if kind == feed.CONNECTOR_REVOKED:
+                self._channels.revoked(key)
+            elif kind == feed.CONNECTOR:
+                record = await self._store.read(connectors.find, key)
+                moved = (record is not None and self._channels.changed(record)) or moved
+        if moved or any(change.kind == feed.APPLICATION for change in changes):
+            await self._load_catalog(changes[-1].seq)
+
+    async def _read_anew(self, latest: int) -> None:
+        """Part of the feed is lost: look at everything again, then go on from number *latest*."""
+        self._sessions.missed()
+        for record in await self._store.read(connectors.list_):
+            if record.revoked is not None:
+                self._channels.revoked(record.id)
+            else:
+                self._channels.changed(record)
+        self._seq = self._channels.version = latest
+        await self._load_catalog(latest)
 
     def _publishes(self, host: str) -> bool:
         return self._gateway.catalog.knows_host(host)

@@ -1,29 +1,52 @@
-"""The request's fields as they go to the connector: cleaned, with the relay's own word on where they come from."""
+"""The request as it goes to the connector: fields cleaned, with the relay's own word on where they come from."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from appproxy.http.hops import clean_request
+from appproxy.http.hops import clean_request, drop_aliases
 from appproxy.http.messages import Field
+from appproxy.identity import Identity
+from appproxy.relay.catalog import Published
 from appproxy.relay.client_exchange import ClientExchange
+from appproxy.wire.heads import MAX_KNOWN_BYTES, Packed, RequestHead, Standing
+
+#: Folded; the relay gives every request an id of its own.
+_REQUEST_ID = frozenset({b"x-request-id"})
+
+
+def upward_head(exchange: ClientExchange, published: Published, identity: Identity | None) -> RequestHead:
+    """The request as the connector gets it; what a client repeats is packed once.
+
+    :raises appproxy.wire.heads.HeadTooLarge: no channel would carry it.
+    """
+    reading = exchange.reading
+    packed = reading.packed
+    if packed is None or reading.packed_for != (published, identity):
+        packed = Packed(
+            Standing(
+                fields=upward_fields(exchange),
+                application=published.id,
+                client=exchange.client,
+                identity=None if identity is None else published.outline(identity),
+                deadlines=published.deadlines,
+                scheme=exchange.scheme,
+                host=exchange.authority,
+            )
+        )
+        if len(packed.octets) <= MAX_KNOWN_BYTES:
+            reading.packed, reading.packed_for = packed, (published, identity)
+    head = exchange.head
+    return RequestHead(head.method, head.target, packed, exchange.request_id, exchange.length)
 
 
 def upward_fields(exchange: ClientExchange) -> list[Field]:
-    """Clean fields in the client's order, then the relay's own word on client, host and scheme.
-
-    The body's length stays, last of all, as ``Content-Length``: it is how the connector knows it.
-    """
+    """Clean fields in the client's order, then the relay's own word on client, host and scheme."""
     reading = exchange.reading
-    if reading.upward is None:
-        fields = clean_request(exchange.head)
-        if reading.reserved:
-            fields = _with_cookie(fields, reading.cookie)
-        fields += vouched(exchange.client, exchange.scheme, exchange.host, exchange.authority)
-        reading.upward = fields
-    fields = [*reading.upward, (b"X-Request-ID", exchange.request_id.encode("ascii"))]
-    if exchange.length is not None:
-        fields.append((b"Content-Length", b"%d" % exchange.length))
+    fields = drop_aliases(clean_request(exchange.head), _REQUEST_ID)
+    if reading.reserved:
+        fields = _with_cookie(fields, reading.cookie)
+    fields += vouched(exchange.client, exchange.scheme, exchange.host, exchange.authority)
     return fields
 
 

@@ -35,6 +35,8 @@ class HeaderSignOn(Method):
 
     __slots__ = ("_names", "_rules")
 
+    lasting = True
+
     def __init__(self, rules: Iterable[HeaderRule]) -> None:
         self._rules: list[tuple[bytes, Source]] = []
         for position, rule in enumerate(rules):

@@ -21,6 +21,9 @@ class Method(ABC):
 
     __slots__ = ()
 
+    #: What :meth:`sign_on` makes of the same identity and fields stays the same, so that it may be used again.
+    lasting = False
+
     @abstractmethod
     async def sign_on(self, identity: Mapping[str, Any] | None, fields: list[Field]) -> list[Field]:
         """The fields of a request, made acceptable to the origin; what only this method may say is taken out first.

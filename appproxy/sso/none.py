@@ -14,6 +14,8 @@ class NoSignOn(Method):
 
     __slots__ = ()
 
+    lasting = True
+
     async def sign_on(self, identity: Mapping[str, Any] | None, fields: list[Field]) -> list[Field]:
         """The fields themselves."""
         return fields

@@ -12,7 +12,7 @@ from typing import Any, Final
 from appproxy.errors import Side
 from appproxy.wire import control, frames
 from appproxy.wire.frames import HEADER, PING_BYTES, Code
-from appproxy.wire.heads import Field, RequestHead, ResponseHead, encode_head, encode_trailers
+from appproxy.wire.heads import Field, RequestHead, ResponseHead, encode_request, encode_response, encode_trailers
 from appproxy.wire.limits import Limits
 from appproxy.wire.misuse import (
     CannotOpen,
@@ -118,7 +118,7 @@ class Connection(Receiving):
         if number > self.limits.last_stream:
             self.goaway(Code.NONE, "the stream ids are used up")
             raise StreamsExhausted
-        payload = encode_head(head)
+        payload = encode_request(head)
         flags = END if end else UPGRADE if upgrade else 0
         self._out.put_first(HEADER.pack(len(payload), _HEADERS, flags, number) + payload)
         self._last = number
@@ -148,7 +148,7 @@ class Connection(Receiving):
         state = _move(what, _INTERIM if informational else _ANSWER)
         if end:
             state = MOVES[state][_DOWN_END]  # type: ignore[assignment]
-        payload = encode_head(head)
+        payload = encode_response(head)
         self._out.put_first(HEADER.pack(len(payload), _HEADERS, flags, stream) + payload)
         what.state = state
         what.piped = upgrade

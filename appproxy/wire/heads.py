@@ -34,8 +34,8 @@ class MalformedHead(ValueError):
     """The peer sent a head that is none."""
 
 
-class RequestHead(msgspec.Struct, array_like=True, gc=False):
-    """A request as the relay hands it to a connector.
+class Standing(msgspec.Struct, array_like=True, gc=False):
+    """The part of a request's head that stands from one request of a client to its next, as it is on the wire.
 
     :ivar host: the external authority that the client named; *scheme* the one that it used.
     :ivar identity: who asks, for single sign-on; None for pass-through.
@@ -43,18 +43,84 @@ class RequestHead(msgspec.Struct, array_like=True, gc=False):
     :ivar deadlines: seconds by phase: ``connect``, ``first_byte``, ``idle``.
     """
 
-    method: Name
-    target: bytes
     fields: Fields
     application: Short
     client: Short = ""
-    request_id: Short = ""
     identity: dict[str, Any] | None = None
     trace: Short = ""
     affinity: Short = ""
     deadlines: dict[str, float] = {}
     scheme: Short = "https"
     host: Short = ""
+
+
+class Packed:
+    """A :class:`Standing` with its octets: packed once by whoever sends it, read once by whoever knows the octets.
+
+    :ivar note: whatever its reader worked out from it and wants to find again with the next request.
+    """
+
+    __slots__ = ("note", "octets", "standing")
+
+    def __init__(self, standing: Standing, octets: bytes = b"") -> None:
+        """:raises HeadTooLarge: no channel would carry it."""
+        self.standing = standing
+        self.octets = octets or _encode(standing)
+        self.note: Any = None
+        if len(standing.fields) > MAX_FIELDS or len(self.octets) > MAX_HEAD:
+            raise HeadTooLarge(f"{len(standing.fields)} fields, {len(self.octets)} bytes")
+
+
+class RequestHead:
+    """A request as the relay hands it to a connector; nothing in it may be changed, requests share parts of it.
+
+    :ivar length: of the body in bytes, where the client said it.
+    """
+
+    __slots__ = ("length", "method", "packed", "request_id", "target")
+
+    def __init__(
+        self, method: bytes, target: bytes, packed: Packed, request_id: str = "", length: int | None = None
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.packed = packed
+        self.request_id = request_id
+        self.length = length
+
+    @classmethod
+    def of(
+        cls, method: bytes, target: bytes, standing: Standing, request_id: str = "", length: int | None = None
+    ) -> RequestHead:
+        """A head whose standing part is nobody else's."""
+        return cls(method, target, Packed(standing), request_id, length)
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method!r} {self.target!r} for {self.standing.application}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RequestHead) and self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        return hash((self.method, self.target, self.packed.octets, self.request_id, self.length))
+
+    def _parts(self) -> tuple[object, ...]:
+        return self.method, self.target, self.standing, self.request_id, self.length
+
+    @property
+    def standing(self) -> Standing:
+        """What does not change from request to request."""
+        return self.packed.standing
+
+
+class _Request(msgspec.Struct, array_like=True, gc=False):
+    """A request head on the wire: what changes, then the octets of what stands."""
+
+    method: Name
+    target: bytes
+    request_id: Short
+    length: Annotated[int, Meta(ge=0, le=10**18)] | None
+    standing: bytes
 
 
 class ResponseHead(msgspec.Struct, array_like=True, gc=False):
@@ -75,16 +141,22 @@ ORIGIN: Final = 0
 CONNECTOR: Final = 1
 
 _encode = msgspec.msgpack.Encoder().encode
-_request = msgspec.msgpack.Decoder(RequestHead).decode
+_request = msgspec.msgpack.Decoder(_Request).decode
+_standing = msgspec.msgpack.Decoder(Standing).decode
 _response = msgspec.msgpack.Decoder(ResponseHead).decode
 _trailers = msgspec.msgpack.Decoder(Fields).decode
 
 
-def encode_head(head: RequestHead | ResponseHead) -> bytes:
-    """The payload of a HEADERS frame.
+def encode_request(head: RequestHead) -> bytes:
+    """The payload of a HEADERS frame that opens a stream; :raises HeadTooLarge: no channel would carry it."""
+    payload = _encode((head.method, head.target, head.request_id, head.length, head.packed.octets))
+    if len(payload) > MAX_HEAD:
+        raise HeadTooLarge(f"{len(payload)} bytes")
+    return payload
 
-    :raises HeadTooLarge: no channel would carry it.
-    """
+
+def encode_response(head: ResponseHead) -> bytes:
+    """The payload of a HEADERS frame that answers; :raises HeadTooLarge: no channel would carry it."""
     payload = _encode(head)
     if len(head.fields) > MAX_FIELDS or len(payload) > MAX_HEAD:
         raise HeadTooLarge(f"{len(head.fields)} fields, {len(payload)} bytes")
@@ -99,15 +171,32 @@ def encode_trailers(fields: list[Field]) -> bytes:
     return payload
 
 
+#: Standing parts that were read lately, by their octets, oldest first: what is equal means the same, whoever sent it.
+_known: dict[bytes, Packed] = {}
+#: How many of them, and of what size at most.
+MAX_KNOWN, MAX_KNOWN_BYTES = 1024, 8 * 1024
+
+
 def decode_request(payload: bytes) -> RequestHead:
     """:raises MalformedHead: what is wrong with it."""
     try:
-        head = _request(payload)
+        request = _request(payload)
+        packed = _known.get(request.standing) or _read_standing(request.standing)
     except (ValueError, RecursionError) as problem:
         raise MalformedHead(f"request head: {problem}") from None
-    if head.identity is not None and not is_plain(head.identity):
-        raise MalformedHead("request head: the identity is nested too deep")
-    return head
+    return RequestHead(request.method, request.target, packed, request.request_id, request.length)
+
+
+def _read_standing(octets: bytes) -> Packed:
+    standing = _standing(octets)
+    if standing.identity is not None and not is_plain(standing.identity):
+        raise MalformedHead("the identity is nested too deep")
+    packed = Packed(standing, octets)
+    if len(octets) <= MAX_KNOWN_BYTES:
+        if len(_known) >= MAX_KNOWN:
+            del _known[next(iter(_known))]
+        _known[octets] = packed
+    return packed
 
 
 def decode_response(payload: bytes) -> ResponseHead:

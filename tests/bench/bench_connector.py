@@ -21,7 +21,7 @@ from appproxy.connector.origin import Origins
 from appproxy.connector.serve import Serving
 from appproxy.errors import Side
 from appproxy.wire.connection import Connection
-from appproxy.wire.heads import RequestHead
+from appproxy.wire.heads import Packed, RequestHead, Standing
 from appproxy.wire.limits import Limits
 
 REQUESTS = 20_000
@@ -133,12 +133,12 @@ def prepare(count: int) -> tuple[list[bytes], Channel, Socket, Turns]:
     channel.carrier_opened(Socket())  # type: ignore[arg-type]
     relay = Connection(Side.RELAY, LIMITS)
     messages = []
+    deadlines = {"connect": 10.0, "first_byte": 85.0, "idle": 300.0}
+    standing = Packed(
+        Standing(list(FIELDS), "hr", "192.0.2.7", {"user": "alice"}, deadlines=deadlines, host="hr.example.com")
+    )
     for number in range(count):
-        head = RequestHead(
-            b"GET", b"/leave/%d?year=2026" % number, list(FIELDS), "hr", "192.0.2.7", f"r-{number}", {"user": "alice"},
-            "", "", {"connect": 10.0, "first_byte": 85.0, "idle": 300.0}, "https", "hr.example.com",
-        )  # fmt: skip
-        relay.open(head, end=True)
+        relay.open(RequestHead(b"GET", b"/leave/%d?year=2026" % number, standing, f"r-{number}"), end=True)
         messages.append(relay.output())
     return messages, channel, socket, clock
 

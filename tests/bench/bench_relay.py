@@ -10,7 +10,7 @@ import struct
 import time
 
 from appproxy import tuning
-from appproxy.wire.heads import ResponseHead, encode_head
+from appproxy.wire.heads import ResponseHead, encode_response
 from tests.fakes.fronts import Bench, FakeSocket, get
 
 BROWSER = (
@@ -52,7 +52,7 @@ def measure(requests: int = 20_000, clients: int = 16) -> float:
         sinks.append(client.protocol)
     bench.pair.connector.message_received = lambda payload: None  # type: ignore[method-assign]
     request = get(more=BROWSER)
-    head = encode_head(ResponseHead(200, b"OK", FIELDS))
+    head = encode_response(ResponseHead(200, b"OK", FIELDS))
     body = b"x" * 1024
     stream = 0
     used = 0.0

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from appproxy.errors import Side
 from appproxy.wire.connection import Connection
 from appproxy.wire.events import Data
-from appproxy.wire.heads import RequestHead, ResponseHead
+from appproxy.wire.heads import Packed, RequestHead, ResponseHead, Standing
 
 REQUEST_FIELDS = [
     (b"Host", b"hr.example.com"),
@@ -37,22 +37,21 @@ IDENTITY = {
     "groups": ["staff", "hr"],
 }
 BODY = b"x" * 1000
-
-
-def exchange(relay: Connection, connector: Connection) -> None:
-    """One GET and its answer of 1 kB; every end writes once."""
-    head = RequestHead(
-        b"GET",
-        b"/leave?year=2026",
+STANDING = Packed(
+    Standing(
         REQUEST_FIELDS,
         "hr",
         "192.0.2.7",
-        "01J9Z8",
         IDENTITY,
         deadlines={"connect": 10.0, "first_byte": 85.0, "idle": 300.0},
         host="hr.example.com",
     )
-    relay.open(head, end=True)
+)
+
+
+def exchange(relay: Connection, connector: Connection) -> None:
+    """One GET and its answer of 1 kB; every end writes once."""
+    relay.open(RequestHead(b"GET", b"/leave?year=2026", STANDING, "01J9Z8"), end=True)
     for event in connector.receive(relay.output()):
         connector.answer(event.stream, ResponseHead(200, b"OK", ANSWER_FIELDS))
         if connector.room(event.stream) >= len(BODY):
@@ -65,7 +64,7 @@ def exchange(relay: Connection, connector: Connection) -> None:
 
 def bulk(relay: Connection, connector: Connection, total: int = 16 * 1024 * 1024) -> None:
     """One answer of *total* bytes to a consumer that keeps up."""
-    relay.open(RequestHead(b"GET", b"/", [], "hr"), end=True)
+    relay.open(RequestHead.of(b"GET", b"/", Standing([], "hr")), end=True)
     (event,) = connector.receive(relay.output())
     connector.answer(event.stream, ResponseHead(200))
     piece = bytes(64 * 1024)

@@ -14,7 +14,7 @@ from appproxy.connector.assignments import Assignments
 from appproxy.connector.deadlines import Deadlines
 from appproxy.connector.origin import Origins
 from appproxy.connector.serve import Serving
-from appproxy.wire.heads import RequestHead
+from appproxy.wire.heads import RequestHead, Standing
 from tests.fakes.channels import Pair, RecordingReceiver
 
 HR = {
@@ -146,18 +146,18 @@ class Rig:
         end: bool = True,
         upgrade: bool = False,
         greedy: bool = True,
+        request_id: str = "",
     ) -> Asking:
         """Let the relay open a stream."""
-        head = RequestHead(
+        head = head_of(
             method,
             target,
-            [(b"Host", host.encode()), *fields],
-            application,
-            "192.0.2.7",
-            "r-1",
-            identity,
-            scheme="https",
+            (b"Host", host.encode()),
+            *fields,
+            application=application,
+            identity=identity,
             host=host,
+            request_id=request_id,
         )
         receiver = RecordingReceiver(greedy)
         stream = self.pair.relay.open(head, receiver, end, upgrade)
@@ -171,6 +171,22 @@ class Rig:
             self.clock.advance(min(1.0, seconds))
             self.pair.run()
             seconds -= 1.0
+
+
+def head_of(
+    method: bytes,
+    target: bytes,
+    *fields: tuple[bytes, bytes],
+    application: str = "hr",
+    identity: dict[str, Any] | None = None,
+    host: str = "hr.example.com",
+    request_id: str = "",
+) -> RequestHead:
+    """A request as a relay makes it of *fields*, ``Content-Length`` among them."""
+    lengths = [int(value) for name, value in fields if name.lower() == b"content-length"]
+    kept = [field for field in fields if field[0].lower() != b"content-length"]
+    standing = Standing(kept, application, "192.0.2.7", identity, host=host)
+    return RequestHead.of(method, target, standing, request_id, lengths[0] if lengths else None)
 
 
 class Asking:

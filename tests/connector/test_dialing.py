@@ -16,7 +16,7 @@ from appproxy.net.failures import ConnectFailed, DnsFailed, TlsFailed
 from appproxy.wire import control
 from appproxy.wire.connection import Connection
 from appproxy.wire.frames import Code
-from appproxy.wire.heads import RequestHead
+from appproxy.wire.heads import RequestHead, Standing
 from tests.fakes.channels import FakeCarrier, RecordingOpener, RecordingOwner
 from tests.fakes.recorded_log import recorded
 
@@ -113,7 +113,7 @@ class DiallingTests(SynchronousTestCase):
 
     def request(self, attempt: Attempt) -> Any:
         """The relay opens a stream."""
-        stream = attempt.relay.open(RequestHead(b"GET", b"/", [], "hr"), RecordingOwner(), False)  # type: ignore[arg-type]
+        stream = attempt.relay.open(RequestHead.of(b"GET", b"/", Standing([], "hr")), RecordingOwner(), False)  # type: ignore[arg-type]
         attempt.run()
         return stream
 

@@ -19,7 +19,7 @@ from appproxy.connector.origin import Origins
 from appproxy.connector.serve import Serving
 from appproxy.net.dial import dial
 from appproxy.wire.frames import Code
-from appproxy.wire.heads import RequestHead
+from tests.connector.rig import head_of
 from tests.fakes.certificates import Authority
 from tests.fakes.channels import Pair, RecordingReceiver
 from tests.net.kit import until
@@ -105,7 +105,7 @@ class RealRig:
         return dial(reactor, *arguments)
 
     def ask(self, *fields: tuple[bytes, bytes], method: bytes = b"GET", **how: bool) -> RecordingReceiver:
-        head = RequestHead(method, b"/x", [(b"Host", b"hr.example.com"), *fields], "hr", host="hr.example.com")
+        head = head_of(method, b"/x", (b"Host", b"hr.example.com"), *fields)
         receiver = RecordingReceiver()
         receiver.stream = self.pair.relay.open(head, receiver, how.get("end", True), how.get("upgrade", False))
         self.pair.run()

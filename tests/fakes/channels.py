@@ -11,7 +11,7 @@ from appproxy.channel.protocol import Channel
 from appproxy.channel.stream import Stream
 from appproxy.errors import Side
 from appproxy.wire.connection import Connection
-from appproxy.wire.heads import Field, RequestHead, ResponseHead
+from appproxy.wire.heads import Field, RequestHead, ResponseHead, Standing
 
 
 class FakeTransport:
@@ -149,7 +149,7 @@ class Pair:
         self, receiver: RecordingReceiver, end: bool = True, upgrade: bool = False, target: bytes = b"/"
     ) -> Stream:
         """Open a stream from the relay's end."""
-        head = RequestHead(b"GET", target, [(b"Host", b"h")], "app")
+        head = RequestHead.of(b"GET", target, Standing([(b"Host", b"h")], "app"))
         stream = self.relay.open(head, receiver, end, upgrade)
         receiver.stream = stream
         return stream

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.http.messages import (
+    FieldLines,
     MalformedMessage,
     RequestHead,
     ResponseHead,
@@ -141,8 +142,10 @@ class WritingTests(SynchronousTestCase):
     def test_request(self) -> None:
         """A request head, octet by octet."""
         self.assertEqual(
-            serialise_request(b"RDG_IN_DATA", b"/a%2Fb?", [(b"Host", b"a")], b"Content-Length: 3\r\n"),
-            b"RDG_IN_DATA /a%2Fb? HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n",
+            serialise_request(
+                b"RDG_IN_DATA", b"/a%2Fb?", FieldLines([(b"Host", b"a")]), [(b"b", b"c")], b"Content-Length: 3\r\n"
+            ),
+            b"RDG_IN_DATA /a%2Fb? HTTP/1.1\r\nHost: a\r\nb: c\r\nContent-Length: 3\r\n\r\n",
         )
 
     def test_response_without_fields(self) -> None:
@@ -164,6 +167,10 @@ class WritingTests(SynchronousTestCase):
                 serialise_response(200, b"OK", [(b"x", b"y"), field])
             with self.assertRaises(UnsafeHead):
                 serialise_trailers([field])
+            with self.assertRaises(UnsafeHead):
+                FieldLines([(b"Host", b"a"), field])
+            with self.assertRaises(UnsafeHead):
+                serialise_request(b"GET", b"/", FieldLines([(b"Host", b"a")]), [field], b"")
 
     def test_first_lines_are_checked(self) -> None:
         """Status, reason, method and target are no way in either."""
@@ -179,4 +186,4 @@ class WritingTests(SynchronousTestCase):
             (b"GET", b"/\xff"),
         ):
             with self.assertRaises(UnsafeHead):
-                serialise_request(method, target, [])
+                serialise_request(method, target, FieldLines([]), (), b"")

@@ -37,6 +37,18 @@ class AttachmentTests(SynchronousTestCase):
         pair.relay.carrier_closed(1006, "cut")
         self.assertIsNone(self.attachments.pick("hq"))
 
+    def test_moved_to_another_group(self) -> None:
+        """R14: its channels carry the new group's streams and none of the old one's; nothing on them is touched."""
+        pair = Pair()
+        moved = attachment("c-1", "hq", crowded(pair, 3))
+        self.attachments.add(moved)
+        self.attachments.move(moved, "lab")
+        self.assertIsNone(self.attachments.pick("hq"))
+        self.assertIs(self.attachments.pick("lab"), pair.relay)
+        self.assertEqual((moved.outstanding, self.attachments.of_group("hq")), (3, []))
+        self.attachments.remove(moved)
+        self.assertIsNone(self.attachments.pick("lab"))
+
     def test_only_its_own_group(self) -> None:
         """A group's streams go to that group's connectors only."""
         hq, lab = Pair(), Pair()

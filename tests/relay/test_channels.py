@@ -22,7 +22,7 @@ from appproxy.store.records import ConnectorRecord
 from appproxy.tasks import Tasks
 from appproxy.wire.connection import Connection
 from appproxy.wire.frames import MAX_DOCUMENT
-from appproxy.wire.heads import RequestHead, ResponseHead
+from appproxy.wire.heads import RequestHead, ResponseHead, Standing
 from appproxy.wire.windows import Budget
 from tests.fakes.channels import FakeCarrier, RecordingOpener, RecordingOwner, RecordingReceiver
 from tests.fakes.memory_store import MemoryStore
@@ -81,7 +81,7 @@ class Visit:
     def open(self) -> Any:
         """The relay opens a stream; returns the connector's end of it."""
         receiver = RecordingReceiver()
-        stream = self.relay.open(RequestHead(b"GET", b"/", [(b"Host", b"h")], "a"), receiver, True)
+        stream = self.relay.open(RequestHead.of(b"GET", b"/", Standing([(b"Host", b"h")], "a")), receiver, True)
         receiver.stream = stream
         self.bench.run()
         return self.opener.streams[-1]
@@ -311,6 +311,52 @@ class AssignmentTests(ChannelsTestCase):
             self.bench.run()
         self.assertEqual([event["event"] for event in events], ["connector.assignments-too-large"])
         self.assertEqual(lab.documents("assignments")[-1]["version"], 3)
+
+
+@pytest.mark.feature("CON-5")
+class MovingTests(ChannelsTestCase):
+    """R14: a connector is put into another group while it serves."""
+
+    def move(self, group: str = "lab") -> bool:
+        """What the relay does when the feed tells of the connector."""
+        self.bench.store.write(connectors.move, "c-1", group)
+        return self.bench.channels.changed(self.successResultOf(self.bench.store.read(connectors.find, "c-1")))
+
+    def test_streams_stay_and_new_ones_are_the_new_groups(self) -> None:
+        """On all its channels; it is told what it serves now, and what was under way ends as it began."""
+        catalog = Catalog([application("hr"), application("rig", "lab")])
+        self.bench.channels.publish(catalog, 5)
+        visit, second = self.attached(), self.attached()
+        stream = visit.open()
+        with recorded(Channels) as events:
+            self.assertTrue(self.move())
+        self.bench.channels.publish(catalog, 6)
+        self.bench.run()
+        self.assertEqual([event["event"] for event in events], ["connector.moved"])
+        self.assertIsNone(self.bench.attachments.pick("hq"))
+        self.assertIs(self.bench.attachments.pick("lab"), visit.relay)
+        for each in (visit, second):
+            latest = each.documents("assignments")[-1]
+            self.assertEqual((latest["version"], [a["id"] for a in latest["applications"]]), (6, ["rig"]))
+        receiver = visit.relay.streams[stream.id].receiver
+        stream.answer(ResponseHead(200, b"OK", []))
+        stream.end(b"done")
+        self.bench.run()
+        self.assertEqual((receiver.data, receiver.ended, receiver.resets), (b"done", True, []))
+
+    def test_moved_between_arrival_and_hello(self) -> None:
+        """Whoever is moved before it is welcomed is welcomed into the new group."""
+        visit = self.visit()
+        self.assertFalse(self.move())
+        visit.hello()
+        self.assertEqual(self.bench.attachments.by_connector["c-1"].group, "lab")
+
+    def test_other_changes_move_nobody(self) -> None:
+        """A renewed certificate is a change too; so is one of a connector that is not here."""
+        self.attached()
+        self.assertFalse(self.move("hq"))
+        other = self.successResultOf(self.bench.store.read(connectors.find, "c-2"))
+        self.assertFalse(self.bench.channels.changed(other))
 
 
 class CertificateTests(ChannelsTestCase):

@@ -53,7 +53,7 @@ class GatewayTests(SynchronousTestCase):
         """A pass-through application is reached by anybody, without an identity."""
         self.asked(get(host=b"open.example.com", more=b""))
         head = self.bench.pair.opener.heads[0][0]
-        self.assertEqual((head.application, head.identity), ("open", None))
+        self.assertEqual((head.standing.application, head.standing.identity), ("open", None))
 
     def test_what_the_connector_is_told(self) -> None:
         """Target, order and case stay; hop-by-hop fields and the relay's cookies go; the relay vouches for the rest."""
@@ -65,7 +65,7 @@ class GatewayTests(SynchronousTestCase):
             )
         )
         head = self.bench.pair.opener.heads[0][0]
-        fields = dict(head.fields)
+        fields = dict(head.standing.fields)
         self.assertEqual(head.target, b"/a%2Fb?q=%26")
         self.assertEqual(fields[b"Cookie"], b"theme=dark")
         self.assertEqual(fields[b"X-Forwarded-For"], b"192.0.2.7")
@@ -75,7 +75,7 @@ class GatewayTests(SynchronousTestCase):
         self.assertEqual(fields[b"aB"], b"c")
         self.assertNotIn(b"X-Gone", fields)
         self.assertNotIn(b"Connection", fields)
-        self.assertEqual(head.identity, {"user": "alice"})
+        self.assertEqual(head.standing.identity, {"user": "alice"})
 
     def test_identity_is_no_more_than_needed(self) -> None:
         """Groups and claims travel only for applications whose single sign-on uses them."""
@@ -92,7 +92,7 @@ class GatewayTests(SynchronousTestCase):
         bench.preauth.session = FakeSession(Identity("i", "s", "bob", ("g",), {"mail": "b@x", "secret": "y"}))
         bench.sends(bench.client(), get(host=b"told.example.com"))
         self.assertEqual(
-            bench.pair.opener.heads[0][0].identity, {"user": "bob", "groups": ["g"], "claims": {"mail": "b@x"}}
+            bench.pair.opener.heads[0][0].standing.identity, {"user": "bob", "groups": ["g"], "claims": {"mail": "b@x"}}
         )
 
     def test_no_connector_is_503(self) -> None:
@@ -221,7 +221,7 @@ class GatewayTests(SynchronousTestCase):
         upgrade = COOKIE + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
         self.bench.sends(self.client, get(more=upgrade) + b"early frame")
         head, end, offered = self.bench.pair.opener.heads[0]
-        self.assertEqual((dict(head.fields)[b"Upgrade"], end, offered), (b"websocket", False, True))
+        self.assertEqual((dict(head.standing.fields)[b"Upgrade"], end, offered), (b"websocket", False, True))
         stream, receiver = self.bench.pair.opener.streams[0], self.bench.pair.opener.receivers[0]
         self.assertEqual(receiver.data, b"")
         fields = [(b"Upgrade", b"websocket"), (b"Set-Cookie", b"a=b")]
@@ -314,8 +314,8 @@ class GatewayTests(SynchronousTestCase):
             streams, heads = self.bench.pair.opener.streams[-2:], self.bench.pair.opener.heads[-2:]
             self.assertEqual(len(self.bench.pair.opener.streams), 2 * (turn + 1))
             for stream, (head, _, _) in reversed(list(zip(streams, heads, strict=True))):
-                assert head.identity is not None
-                body = b"only for " + head.identity["user"].encode()
+                assert head.standing.identity is not None
+                body = b"only for " + head.standing.identity["user"].encode()
                 stream.answer(ResponseHead(200, b"OK", [*lasting, (b"Content-Length", b"%d" % len(body))]))
                 stream.end(body)
             self.bench.pair.run()
@@ -331,7 +331,8 @@ class GatewayTests(SynchronousTestCase):
         ranges = b"bytes=" + b",".join(b"%d-%d" % (n, n + 1) for n in range(0, 6000, 2))
         self.bench.sends(self.client, get(more=COOKIE + b"Range: " + ranges + b'\r\nIf-Range: "1"\r\n'))
         ((head, _, _),) = self.bench.pair.opener.heads
-        self.assertEqual((dict(head.fields)[b"Range"], dict(head.fields)[b"If-Range"]), (ranges, b'"1"'))
+        told = dict(head.standing.fields)
+        self.assertEqual((told[b"Range"], told[b"If-Range"]), (ranges, b'"1"'))
         fields = [(b"Content-Range", b"bytes */6000"), (b"Content-Length", b"0")]
         self.bench.pair.opener.streams[0].answer(ResponseHead(416, b"Range Not Satisfiable", fields), end=True)
         self.bench.pair.run()

@@ -144,7 +144,7 @@ class AnswerTests(RelayingTestCase):
         for flags in (Flag.UPGRADE, 0, Flag.END, Flag.INFORMATIONAL):
             self.setUp()
             stream = self.begun()
-            self.hears(Kind.HEADERS, flags, stream.id, heads.encode_head(SWITCH))
+            self.hears(Kind.HEADERS, flags, stream.id, heads.encode_response(SWITCH))
             written = self.client.take()
             self.assertNotIn(b" 101 ", written)
             self.assertTrue(written.startswith(b"HTTP/1.1 502 "), flags)

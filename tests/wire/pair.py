@@ -11,9 +11,9 @@ from appproxy.wire import frames
 from appproxy.wire.connection import Budget, ChannelViolation, Connection, Limits
 from appproxy.wire.events import Event
 from appproxy.wire.frames import HEADER
-from appproxy.wire.heads import RequestHead, ResponseHead, encode_head, encode_trailers
+from appproxy.wire.heads import RequestHead, ResponseHead, Standing, encode_request, encode_response, encode_trailers
 
-HEAD = RequestHead(b"GET", b"/", [(b"Host", b"app.example.com")], "app")
+HEAD = RequestHead.of(b"GET", b"/", Standing([(b"Host", b"app.example.com")], "app"))
 OK = ResponseHead(200, b"OK", [(b"Content-Type", b"text/plain")])
 CONTINUE = ResponseHead(100, b"Continue")
 SWITCHING = ResponseHead(101, b"Switching Protocols")
@@ -21,8 +21,8 @@ SWITCHING = ResponseHead(101, b"Switching Protocols")
 CONTROL, HEADERS, DATA, WINDOW, RESET, PING, GOAWAY = range(7)
 END, INFORMATIONAL, TRAILERS, UPGRADE = 1, 2, 4, 8
 
-ASK = encode_head(HEAD)
-ANSWER = encode_head(OK)
+ASK = encode_request(HEAD)
+ANSWER = encode_response(OK)
 LAST = encode_trailers([(b"Digest", b"x")])
 
 

@@ -269,7 +269,7 @@ class MisuseTests(SynchronousTestCase):
         relay, connector = opened()
         large = [(b"a", b"x" * 300_000)]
         with self.assertRaises(HeadTooLarge):
-            relay.open(type(HEAD)(b"GET", b"/", large, "app"))
+            relay.open(type(HEAD)(b"GET", b"/" * 300_000, HEAD.packed))
         with self.assertRaises(HeadTooLarge):
             connector.answer(1, ResponseHead(200, b"", large))
         connector.answer(1, OK)

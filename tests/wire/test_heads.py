@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.wire import heads
-from appproxy.wire.heads import HeadTooLarge, MalformedHead, RequestHead, ResponseHead
+from appproxy.wire.heads import HeadTooLarge, MalformedHead, RequestHead, ResponseHead, Standing
 
 FIELDS = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=40)), max_size=20)
 CLAIMS = st.recursive(
@@ -33,16 +33,38 @@ class HeadTests(SynchronousTestCase):
     @given(FIELDS, st.dictionaries(st.text(max_size=5), CLAIMS, max_size=5) | st.none())
     def test_request_round_trip(self, fields: list[tuple[bytes, bytes]], identity: dict[str, Any] | None) -> None:
         """A request arrives as it was, octet for octet."""
-        head = RequestHead(
-            b"PUT", b"/a%2f?|", fields, "app", "::1", "id", identity, "00-1", "k", {"idle": 1.5}, "http", "h:1"
+        standing = Standing(fields, "app", "::1", identity, "00-1", "k", {"idle": 1.5}, "http", "h:1")
+        for length in (None, 0, 10**18):
+            head = RequestHead.of(b"PUT", b"/a%2f?|", standing, "id", length)
+            self.assertEqual(heads.decode_request(heads.encode_request(head)), head)
+
+    def test_what_stands_is_read_once(self) -> None:
+        """Requests with the same standing octets share what was read, and any note on it; others do not."""
+        first, second = (
+            heads.decode_request(heads.encode_request(RequestHead.of(b"GET", target, Standing([(b"a", b"b")], "app"))))
+            for target in (b"/1", b"/2")
         )
-        self.assertEqual(heads.decode_request(heads.encode_head(head)), head)
+        other = heads.decode_request(
+            heads.encode_request(RequestHead.of(b"GET", b"/1", Standing([(b"a", b"c")], "app")))
+        )
+        self.assertIs(first.packed, second.packed)
+        self.assertIsNot(first.packed, other.packed)
+        self.assertEqual((first.target, second.target), (b"/1", b"/2"))
+
+    def test_what_is_remembered_is_bounded(self) -> None:
+        """C19: a peer that never repeats itself, or at great length, fills no memory."""
+        for number in range(heads.MAX_KNOWN + 10):
+            heads.decode_request(heads.encode_request(RequestHead.of(b"GET", b"/", Standing([], f"app-{number}"))))
+        long = Standing([(b"a", b"x" * heads.MAX_KNOWN_BYTES)], "app")
+        heads.decode_request(heads.encode_request(RequestHead.of(b"GET", b"/", long)))
+        self.assertLessEqual(len(heads._known), heads.MAX_KNOWN)
+        self.assertLessEqual(max(map(len, heads._known)), heads.MAX_KNOWN_BYTES)
 
     @given(st.integers(100, 999), st.binary(max_size=30), FIELDS)
     def test_response_round_trip(self, status: int, reason: bytes, fields: list[tuple[bytes, bytes]]) -> None:
         """An answer arrives as it was, and so do the connector's own words."""
         head = ResponseHead(status, reason, fields, heads.CONNECTOR, 19, "refused", "connect")
-        self.assertEqual(heads.decode_response(heads.encode_head(head)), head)
+        self.assertEqual(heads.decode_response(heads.encode_response(head)), head)
 
     @given(FIELDS)
     def test_trailers_round_trip(self, fields: list[tuple[bytes, bytes]]) -> None:
@@ -58,7 +80,9 @@ class HeadTests(SynchronousTestCase):
         """Too many bytes or fields are our side's problem, before anything is sent."""
         for fields in ([(b"a", b"x" * heads.MAX_HEAD)], [(b"a", b"")] * (heads.MAX_FIELDS + 1)):
             with self.assertRaises(HeadTooLarge):
-                heads.encode_head(ResponseHead(200, b"", fields))
+                heads.encode_response(ResponseHead(200, b"", fields))
+            with self.assertRaises(HeadTooLarge):
+                RequestHead.of(b"GET", b"/", Standing(fields, "app"))
             with self.assertRaises(HeadTooLarge):
                 heads.encode_trailers(fields)
 
@@ -86,7 +110,7 @@ class HeadTests(SynchronousTestCase):
 
     def test_bombs(self) -> None:
         """Counts that are not there and depth cost nothing and are no head."""
-        start = pack(b"GET", b"/", [], "app", "", "", None)[:-1]
+        start = pack([], "app", "", None)[:-1]
         for identity in (
             b"\x81\xa1a" + b"\x91" * 200_000 + b"\x90",
             b"\x81\xa1a" + b"\xdd\x7f\xff\xff\xff" * 1000,
@@ -98,9 +122,9 @@ class HeadTests(SynchronousTestCase):
             b"\x81\xa1\xff\xc0",
         ):
             with self.assertRaises(MalformedHead):
-                heads.decode_request(start + identity)
-        deepest = heads.decode_request(start + b"\x81\xa1a" + b"\x91" * (heads.MAX_DEPTH - 2) + b"\x90")
-        self.assertIsNotNone(deepest.identity)
+                heads.decode_request(pack(b"GET", b"/", "", None, start + identity))
+        deep = start + b"\x81\xa1a" + b"\x91" * (heads.MAX_DEPTH - 2) + b"\x90"
+        self.assertIsNotNone(heads.decode_request(pack(b"GET", b"/", "", None, deep)).standing.identity)
         for bomb in (b"\xdd\xff\xff\xff\xff", b"\x91" * 100_000):
             with self.assertRaises(MalformedHead):
                 heads.decode_trailers(bomb)

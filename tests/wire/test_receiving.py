@@ -12,7 +12,7 @@ from appproxy.wire import frames
 from appproxy.wire.connection import ChannelViolation, Connection
 from appproxy.wire.events import Answered, Data, Ping, RequestOpened, Reset, Trailers
 from appproxy.wire.frames import MAX_DATA, MAX_PAYLOADS, Code
-from appproxy.wire.heads import MAX_FIELDS, ResponseHead, encode_head
+from appproxy.wire.heads import MAX_FIELDS, ResponseHead, encode_response
 from appproxy.wire.windows import CHANNEL_WINDOW, INITIAL_WINDOW, Budget
 from tests.wire.pair import (
     ANSWER,
@@ -63,7 +63,7 @@ def connector(streams: int = 1, **limits: int) -> Connection:
 
 def answer(status: int) -> bytes:
     """A response head as payload, whatever its status."""
-    return encode_head(ResponseHead(status))
+    return encode_response(ResponseHead(status))
 
 
 @pytest.mark.feature("CON-4")
@@ -138,14 +138,14 @@ class StreamOffenceTests(SynchronousTestCase):
 
     def test_interim_flood(self) -> None:
         """C21: interim answers are counted."""
-        octets = frame(HEADERS, 1, encode_head(CONTINUE), INFORMATIONAL)
+        octets = frame(HEADERS, 1, encode_response(CONTINUE), INFORMATIONAL)
         connection = relay(2, max_interim=4)
         self.assertEqual(len(connection.receive(octets * 4)), 4)
         self.resets(connection, octets, Code.LIMIT)
 
     def test_malformed_heads(self) -> None:
         """C19: no head, giant lists of fields, bombs."""
-        giant = encode_head(OK)[: -len(b"\x00")]
+        giant = encode_response(OK)[: -len(b"\x00")]
         many = b"\x93\xcc\xc8\xc4\x00\xdd" + (MAX_FIELDS + 1).to_bytes(4, "big") + b"\x92\xc4\x00\xc4\x00" * 50_000
         for payload in (b"", b"\xc0", giant, many, b"\x91" * 100_000, b"\xdd\xff\xff\xff\xff"):
             self.resets(relay(2), frame(HEADERS, 1, payload))
@@ -161,7 +161,7 @@ class StreamOffenceTests(SynchronousTestCase):
         connection.open(HEAD, upgrade=True)
         connection.open(HEAD)
         drain(connection)
-        octets = frame(HEADERS, 1, encode_head(SWITCHING), UPGRADE) + frame(HEADERS, 1, LAST, TRAILERS | END)
+        octets = frame(HEADERS, 1, encode_response(SWITCHING), UPGRADE) + frame(HEADERS, 1, LAST, TRAILERS | END)
         self.resets(connection, octets)
 
     def test_an_upgrade_that_has_ended(self) -> None:

@@ -31,6 +31,7 @@ OPERATIONS: dict[str, dict[bytes, Operation]] = {
     "/v1/groups/*": {b"DELETE": publishing.delete_group},
     "/v1/tokens": {b"GET": connectors.list_tokens, b"POST": connectors.issue_token},
     "/v1/connectors": {b"GET": connectors.list_connectors},
+    "/v1/connectors/*/move": {b"POST": connectors.move_connector},
     "/v1/connectors/*/revoke": {b"POST": connectors.revoke_connector},
     "/v1/sessions": {b"GET": sessions.list_sessions, b"DELETE": sessions.end_sessions},
     "/v1/sessions/*": {b"DELETE": sessions.end_session},

@@ -10,6 +10,7 @@ from appproxy.relay.admin.call import Call, Problem
 from appproxy.relay.enrolment import SECRET_BYTES, hash_secret, make_token
 from appproxy.store import applications, connectors, tokens
 from appproxy.store.interface import Database
+from appproxy.store.records import ConnectorRecord
 from appproxy.units import Duration
 
 #: A token that lies about for longer is better issued when it is needed.
@@ -25,6 +26,12 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     expires: str = "1h"
 
 
+class Move(msgspec.Struct, forbid_unknown_fields=True):
+    """The group that a connector is to serve."""
+
+    group: str
+
+
 async def issue_token(call: Call) -> dict[str, Any]:
     """A new one-time enrolment token; this answer is the only place where it is ever shown."""
     wanted = await call.body(Wanted)
@@ -38,8 +45,7 @@ async def issue_token(call: Call) -> dict[str, Any]:
     secret, now = relay.random(SECRET_BYTES), relay.now()
     expires = now + int(lifetime)
     if not await relay.store.write(_issue, hash_secret(secret), wanted.group, expires, now):
-        problem = f'there is no connector group "{wanted.group}"; add a [[connector_group]] with: appproxy apply FILE'
-        raise Problem(422, "group", problem)
+        raise Problem(422, "group", _no_group(wanted.group))
     shown = hash_secret(secret).hex()[:SHOWN_HASH]
     call.done(
         "token-issued",
@@ -61,6 +67,10 @@ def _issue(db: Database, token_hash: bytes, group: str, expires: int, now: int) 
         return False
     tokens.issue(db, token_hash, group, expires, now)
     return True
+
+
+def _no_group(group: str) -> str:
+    return f'there is no connector group "{group}"; add a [[connector_group]] with: appproxy apply FILE'
 
 
 async def list_tokens(call: Call) -> dict[str, Any]:
@@ -85,13 +95,12 @@ async def list_connectors(call: Call) -> dict[str, Any]:
     listed = []
     for record in await call.relay.store.read(connectors.list_):
         attachment = live.get(record.id)
-        state = "revoked" if record.revoked is not None else "offline" if attachment is None else "online"
         listed.append(
             {
                 "id": record.id,
                 "name": record.name,
                 "group": record.group,
-                "state": state,
+                "state": _state(record, attachment, call.relay.now()),
                 "enrolled": record.enrolled,
                 "certificate_until": record.not_after,
                 "revoked": record.revoked,
@@ -101,6 +110,31 @@ async def list_connectors(call: Call) -> dict[str, Any]:
             }
         )
     return {"connectors": listed}
+
+
+def _state(record: ConnectorRecord, attachment: object | None, now: int) -> str:
+    if record.revoked is not None:
+        return "revoked"
+    if attachment is not None:
+        return "online"
+    return "offline" if now < record.not_after else "expired"
+
+
+async def move_connector(call: Call) -> dict[str, Any]:
+    """Put a connector into another group: new requests of that group reach it, those under way end as they began."""
+    connector, wanted = call.names[0], await call.body(Move)
+    if not await call.relay.store.write(_move, connector, wanted.group):
+        raise Problem(404, f"connector {connector}", "there is no such connector; see: appproxy connector list")
+    call.done(
+        "connector-moved", "moved connector {connector} to group {group}", connector=connector, group=wanted.group
+    )
+    return {"id": connector, "group": wanted.group}
+
+
+def _move(db: Database, connector: str, group: str) -> bool:
+    if applications.find_group(db, group) is None:
+        raise Problem(422, "group", _no_group(group))
+    return connectors.move(db, connector, group)
 
 
 async def revoke_connector(call: Call) -> dict[str, Any]:

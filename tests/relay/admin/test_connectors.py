@@ -87,6 +87,28 @@ class ConnectorTests(AdminTestCase):
         )
         self.assertEqual([each["state"] for each in listed], ["online", "offline", "revoked"])
 
+    def test_certificate_that_ran_out(self) -> None:
+        """R08: a connector that was away for too long is shown as such; it has to be enrolled again."""
+        self.write(
+            connectors.enrol,
+            ConnectorRecord(id="c-1", name="hq-1", group="hq", serial="1", not_after=NOW, enrolled=NOW - 100),
+        )
+        self.assertEqual(self.asked("GET", "/v1/connectors")["connectors"][0]["state"], "expired")
+
+    @pytest.mark.feature("CON-5")
+    def test_moves(self) -> None:
+        """R14: into a group that exists; an unknown connector or group is refused; one event."""
+        self.publish()
+        self.asked("POST", "/v1/apply", {"connector_group": [{"name": "hq"}, {"name": "lab"}], "application": []})
+        self.acts.clear()
+        self.enrol("c-1")
+        self.asked("POST", "/v1/connectors/c-1/move", {"group": "lab"})
+        self.assertEqual(self.write(connectors.find, "c-1").group, "lab")
+        self.refused("POST", "/v1/connectors/c-2/move", 404, {"group": "lab"})
+        self.assertEqual(self.refused("POST", "/v1/connectors/c-1/move", 422, {"group": "moon"})["where"], "group")
+        self.assertEqual(self.write(connectors.find, "c-1").group, "lab")
+        self.assertEqual([act["event"] for act in self.acts], ["admin.connector-moved"])
+
     def test_revokes_once(self) -> None:
         """R10: the record says when; a second time is 409, an unknown one 404; one event."""
         self.enrol("c-1")
