@@ -62,6 +62,13 @@ class ConnectorTests(CommandTestCase):
             "c-1  hq-1  hq     online  2         192.0.2.1  2030-03-17 17:46Z  2030-03-17 17:46Z  2030-04-16 17:46Z\n",
         )
 
+    def test_move(self) -> None:
+        """R14: into a group that exists."""
+        self.done("apply", self.file("apps.toml", APPS + '\n[[connector_group]]\nname = "lab"\n'))
+        self.assertIn("lab", self.done("connector", "move", "c-1", "--group", "lab"))
+        self.assertIn("lab", self.done("connector", "list"))
+        self.assertIn('no connector group "moon"', self.refused("connector", "move", "c-1", "--group", "moon"))
+
     def test_revoke(self) -> None:
         """Shut out once; then it has been, and others do not exist."""
         self.done("connector", "revoke", "c-1")

@@ -23,9 +23,12 @@ from twisted.internet.threads import deferToThread
 
 from appproxy import tuning
 from appproxy.config import read_relay
+from appproxy.relay.attachments import Attachment
 from appproxy.relay.service import RelayService, new_request_id
+from appproxy.store import applications, connectors, feed
 from appproxy.store.feed import FeedCutOff
 from appproxy.store.interface import StoreUnavailable
+from appproxy.store.records import ConnectorRecord
 from tests.logged_failures import LoggedFailures
 
 pytestmark = pytest.mark.live
@@ -305,12 +308,65 @@ async def test_the_store_is_away_for_a_while(place: Place) -> None:
     await service.stopService()
 
 
+@pytest.mark.feature("CON-5")
+@pytest_twisted.ensureDeferred
+async def test_a_connector_is_moved(place: Place) -> None:
+    """R14: what the administrator does to a connector is in force at once, and every connector is told anew."""
+    service = await place.started()
+    document = {"connector_group": [{"name": "hq"}, {"name": "lab"}], "application": [OPEN]}
+    await place.fetch(place.admin(service), "POST", "/v1/apply", document)
+    record = ConnectorRecord(id="c-1", name="hq-1", group="hq", serial="1", not_after=2**31, enrolled=1)
+    await service._store.write(connectors.enrol, record)
+    attachment = Attachment("c-1", "hq-1", "hq", boot="b", epoch=1, peer="p", since=0)
+    service._attachments.add(attachment)
+    await place.until(lambda: len(service._tasks) == 0)
+    before = service._channels.version
+    status, _, body = await place.fetch(place.admin(service), "POST", "/v1/connectors/c-1/move", {"group": "lab"})
+    assert status == 200, body
+    await place.until(lambda: service._channels.version > before)
+    assert [each.group for each in service._attachments.of_group("lab")] == ["lab"]
+    assert service._attachments.of_group("hq") == []
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_changes_while_changes_are_followed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C26: a revocation that comes while the relay reads what is published is heard all the same."""
+    service = await place.started()
+    await service._store.write(
+        connectors.enrol,
+        ConnectorRecord(id="c-1", name="hq-1", group="hq", serial="1", not_after=2**31, enrolled=1),
+    )
+    await place.until(lambda: len(service._tasks) == 0)
+    revoked: list[str] = []
+    monkeypatch.setattr(service._channels, "revoked", revoked.append)
+    read = service._store.read
+
+    def read_later(function: Any, *more: Any) -> Any:
+        if function in (applications.list_, feed.latest):
+            service._store.write(connectors.revoke, "c-1", 1)
+        return read(function, *more)
+
+    service._store.read = read_later  # type: ignore[method-assign]
+    await place.fetch(place.admin(service), "POST", "/v1/apply", {"connector_group": [{"name": "hq"}]})
+    await place.fetch(
+        place.admin(service), "POST", "/v1/apply", {"connector_group": [{"name": "hq"}], "application": [OPEN]}
+    )
+    await place.until(lambda: "c-1" in revoked)
+    await service.stopService()
+
+
 @pytest_twisted.ensureDeferred
 async def test_changes_that_were_missed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the feed no longer has all that happened, everything is read anew."""
     service = await place.started()
     heard: list[str] = []
     monkeypatch.setattr(service._sessions, "missed", lambda: heard.append("missed"))
+    monkeypatch.setattr(service._channels, "revoked", heard.append)
+    record = ConnectorRecord(id="c-1", name="hq-1", group="hq", serial="1", not_after=2**31, enrolled=1)
+    await service._store.write(connectors.enrol, record)
+    await service._store.write(connectors.revoke, "c-1", 1)
+    await place.until(lambda: heard == ["c-1"] and len(service._tasks) == 0)
 
     def cut_off(*_: Any) -> Any:
         raise FeedCutOff(1)
@@ -320,7 +376,7 @@ async def test_changes_that_were_missed(place: Place, monkeypatch: pytest.Monkey
         cut_off() if function.__name__ == "since" else read(function, *more)
     )
     await service._follow()
-    assert heard == ["missed"]
+    assert heard == ["c-1", "missed", "c-1"]
     await service.stopService()
 
 
