@@ -290,8 +290,10 @@ class Dialling:
             self._failures = 0
         if was_up or self._outage_since is None:
             self._outage_since = now
-        delay = self._backoff.delay(self._failures, now - self._outage_since, self._random, hopeless=problem.hopeless)
-        delay = max(delay, problem.retry_after)
+        # What the relay asks for comes on top: all connectors were asked for the same, and must not come back as one.
+        delay = problem.retry_after + self._backoff.delay(
+            self._failures, now - self._outage_since, self._random, hopeless=problem.hopeless
+        )
         self._failures += 1
         self._timer = self._clock.callLater(delay, self._life.due)
         self.log.warn(

@@ -35,6 +35,11 @@ MAX_ANSWER_BYTES: Final = 256 * 1024
 #: These answers mean: later.  Every other refusal needs an administrator.
 TRY_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
+#: How to go on when the certificate has expired.
+ENROL_AGAIN: Final = (
+    "issue a new token with: appproxy token enrol --group GROUP, put it into enrolment_token_file and start again"
+)
+
 #: Sends the enrolment to host and port under the given trust; returns status and body.
 Post = Callable[[str, int, ClientTLS, bytes], Coroutine["Deferred[Any]", Any, tuple[int, bytes]]]
 
@@ -122,8 +127,7 @@ class Enrolment:
             raise ConfigError(
                 str(expired.certificate_file),
                 f"the certificate expired on {_date(expired.not_after)} (the clock of this machine says "
-                f"{_date(self._now())}); issue a new token with: appproxy token enrol --group GROUP, put it into "
-                f"enrolment_token_file and start again ({problem})",
+                f"{_date(self._now())}); {ENROL_AGAIN} ({problem})",
             ) from None
 
     async def _enrol(self, token: str) -> None:

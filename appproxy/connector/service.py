@@ -28,12 +28,13 @@ from appproxy.connector.assignments import Assignments
 from appproxy.connector.credentials import Credentials, PendingKey, next_epoch
 from appproxy.connector.deadlines import Deadlines
 from appproxy.connector.dialing import Dialling
-from appproxy.connector.enrolment import Enrolment
+from appproxy.connector.enrolment import ENROL_AGAIN, Enrolment
 from appproxy.connector.origin import Origins
 from appproxy.connector.serve import Serving
 from appproxy.errors import ConfigError, Side
 from appproxy.logs import AccessLog, EventLog, attach
 from appproxy.net.dial import dial
+from appproxy.net.failures import TlsFailed
 from appproxy.net.notify import notify, watchdog_seconds
 from appproxy.net.tls import ClientTLS
 from appproxy.tasks import Tasks
@@ -251,6 +252,8 @@ class RelayLink:
                 request = self._pending.signing_request(self._credentials.connector)
                 dialling.channel.control({"type": "renew", "csr": request, "certificate": ""})
                 return True
+        if now >= self._credentials.not_after:
+            return False  # every attempt to dial says so
         self.log.error(
             "the certificate expires on {when} and no relay can be asked for a new one",
             event="connector.renewal-late",
@@ -264,9 +267,16 @@ class RelayLink:
         """A channel that is not connected yet."""
         return self._service.make_channel(owner)
 
-    def dial(self, channel: Channel) -> Coroutine[Deferred[Any], Any, Any]:
-        """Connect it."""
-        return self._service.dial_relay(self.relay, self._tls, channel)
+    async def dial(self, channel: Channel) -> Any:
+        """Connect it.
+
+        :raises TlsFailed: the certificate expired while no relay could be asked for a new one; no relay takes it.
+            It and its key stay where they are, and are tried again when the clock says otherwise.
+        """
+        if self._credentials.not_after <= time.time():
+            when = time.strftime("%Y-%m-%d", time.gmtime(self._credentials.not_after))
+            raise TlsFailed(f"the certificate of this connector expired on {when}; {ENROL_AGAIN}")
+        return await self._service.dial_relay(self.relay, self._tls, channel)
 
     def hello(self) -> dict[str, Any]:
         """Who we are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from appproxy.channel.protocol import Channel
 from appproxy.connector.dialing import Dialling
 from appproxy.errors import Phase, Side
 from appproxy.net.failures import ConnectFailed, DnsFailed, TlsFailed
-from appproxy.wire import control
+from appproxy.wire import control, events
 from appproxy.wire.connection import Connection
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import RequestHead, Standing
@@ -202,12 +203,13 @@ class DiallingTests(SynchronousTestCase):
 
     @pytest.mark.feature("CON-3")
     def test_retry_after_is_obeyed(self) -> None:
-        """A relay that says when to come back knows better."""
+        """A relay that says when to come back knows better; the random wait comes on top (C32)."""
+        self.chance = 0.5
         self.dialling.start()
         attempt = self.rise()
         attempt.relay.go_away(Code.NONE, "stopping", 7000)
         attempt.run()
-        self.clock.advance(6.9)
+        self.clock.advance(7.4)
         self.assertEqual(len(self.attempts), 1)
         self.clock.advance(0.2)
         self.assertEqual(len(self.attempts), 2)
@@ -373,3 +375,101 @@ class FailureLogTests(SynchronousTestCase):
                 self.assertEqual(len(self.connector.attempts), count)
                 self.clock.advance(0.2)
                 self.assertEqual(len(self.connector.attempts), count + 1)
+
+
+class Crowd:
+    """Many connectors' diallings and one relay, which is there or not.
+
+    :ivar came: when somebody tried, in seconds; *welcomed* when somebody got in.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.clock = Clock()
+        self.open = True
+        self.came: list[float] = []
+        self.welcomed: list[float] = []
+        chance = Random(1).random
+        self.diallings = [Dialling("https://relay:8443", self, self.clock, chance) for _ in range(size)]
+        with recorded(Dialling):
+            for dialling in self.diallings:
+                dialling.start()
+                self.clock.advance(0)
+        self.came.clear()
+        self.welcomed.clear()
+
+    def make_channel(self, owner: Any) -> Channel:
+        return Channel(self.clock, Connection(Side.CONNECTOR, clock=self.clock.seconds), owner)
+
+    async def dial(self, channel: Channel) -> Any:
+        self.came.append(self.clock.seconds())
+        if not self.open:
+            raise ConnectFailed("refused")
+        self.clock.callLater(0, self.welcome, channel)
+        return FakeCarrier()
+
+    def welcome(self, channel: Channel) -> None:
+        self.welcomed.append(self.clock.seconds())
+        channel._owner.document_received(channel, WELCOME)
+
+    def hello(self) -> dict[str, Any]:
+        return {}
+
+    def risen(self, dialling: Dialling) -> None:
+        """Nothing hangs on it."""
+
+    fallen = risen
+
+    def wait(self, seconds: float, step: float = 0.05) -> None:
+        with recorded(Dialling):
+            self.clock.pump([step] * round(seconds / step))
+
+    def busiest(self, seconds: float) -> int:
+        """How many tried within the busiest so many seconds."""
+        return max(sum(begin <= moment < begin + seconds for moment in self.came) for begin in set(self.came))
+
+
+@pytest.mark.feature("CON-3")
+class StormTests(SynchronousTestCase):
+    """C32: five hundred connectors whose relay goes away and comes back."""
+
+    def test_after_an_outage(self) -> None:
+        """Five seconds after the relay's return all are back, never more than a fifth of them in a quarter second."""
+        for away in (3, 60):
+            crowd = Crowd(500)
+            crowd.open = False
+            with recorded(Dialling):
+                for dialling in crowd.diallings:
+                    dialling.channel_lost(dialling.channel, 1006, "cut")  # type: ignore[arg-type]
+            crowd.wait(away, 0.1)
+            crowd.open = True
+            returned = crowd.clock.seconds()
+            crowd.came.clear()
+            crowd.wait(5)
+            self.assertTrue(all(dialling.is_up for dialling in crowd.diallings), away)
+            self.assertLessEqual(max(crowd.welcomed) - returned, 5)
+            self.assertLessEqual(crowd.busiest(0.25), 100, away)
+
+    def test_while_the_relay_is_away(self) -> None:
+        """The longer it lasts, the less they try: after half an hour twice a minute each."""
+        crowd = Crowd(100)
+        crowd.open = False
+        with recorded(Dialling):
+            for dialling in crowd.diallings:
+                dialling.channel_lost(dialling.channel, 1006, "cut")  # type: ignore[arg-type]
+        crowd.wait(1800, 2.0)
+        crowd.came.clear()
+        crowd.wait(300, 2.0)
+        self.assertTrue(100 * 5 < len(crowd.came) < 100 * 5 * 3, len(crowd.came))
+
+    def test_after_a_restart(self) -> None:
+        """All were asked to stay away for the same half a second; they come back one by one all the same."""
+        crowd = Crowd(500)
+        going = events.GoingAway(0, Code.NONE, 500, "the relay is stopping")
+        with recorded(Dialling):
+            for dialling in crowd.diallings:
+                dialling.going_away(dialling.channel, going)  # type: ignore[arg-type]
+        crowd.wait(0.4)
+        self.assertEqual(crowd.came, [])
+        crowd.wait(1.2)
+        self.assertTrue(all(dialling.is_up for dialling in crowd.diallings))
+        self.assertLessEqual(crowd.busiest(0.1), 100)

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from appproxy.channel.protocol import Channel
 from appproxy.config.connector import Connector, ConnectorConfig
 from appproxy.connector.credentials import Credentials, PendingKey
+from appproxy.connector.dialing import Dialling
 from appproxy.connector.service import ConnectorService, RelayLink
 from appproxy.relay.authority import Authority, make_authority
 from appproxy.wire import control
@@ -155,6 +156,30 @@ class LinkTests(SynchronousTestCase):
         with recorded(RelayLink) as events:
             self.assertFalse(self.service._relays[0].renew_when_due(NOW))
         self.assertEqual(events[0]["event"], "connector.renewal-late")
+
+    def test_a_certificate_that_ran_out_while_the_relay_was_away(self) -> None:
+        """R08: each attempt says what to do and asks nobody; key and certificate stay, and a clock set right helps."""
+        self.build("https://one:8443", channels=1)
+        now = NOW
+        self.patch(time, "time", lambda: now)
+        first = self.attempts[0]
+        first.welcome()
+        now = NOW + 30 * DAY
+        kept = (self.state / "connector.pem").read_bytes()
+        with recorded(RelayLink) as late, recorded(Dialling) as events:
+            first.lose()
+            self.assertFalse(self.service._relays[0].renew_when_due(now))
+            self.clock.pump([1.0] * 20)
+        self.assertEqual((len(self.attempts), late), (1, []))
+        self.assertEqual({event["event"] for event in events}, {"connector.channel-down"})
+        self.assertIn("expired", events[-1]["problem"])
+        self.assertIn("appproxy token enrol", events[-1]["problem"])
+        self.assertIn("clock", events[-1]["remedy"])
+        self.assertEqual((self.state / "connector.pem").read_bytes(), kept)
+        now = NOW + 29 * DAY
+        with recorded(Dialling):
+            self.clock.pump([1.0] * 5)
+        self.assertEqual(len(self.attempts), 2)
 
     def test_revocation_is_told_and_the_channel_closed(self) -> None:
         """R10: with what to do."""
