@@ -91,6 +91,19 @@ class ChannelTests(SynchronousTestCase):
         self.pair.clock.advance(3)
         self.assertTrue(self.pair.relay_carrier.aborted)
 
+    def test_messages_of_another_channel(self) -> None:
+        """C29: what was recorded of one channel ends another one: streams are known to their own channel only."""
+        self.pair.request(RecordingReceiver())
+        self.pair.run()
+        self.pair.opener.streams[0].answer(ResponseHead(200, b"OK", []))
+        self.pair.opener.streams[0].end(b"secret")
+        self.pair.clock.advance(0)
+        (recorded,) = self.pair.connector_carrier.sent
+        other = Pair()
+        other.relay.message_received(recorded)
+        self.assertEqual(other.relay_carrier.closed[0], 1002)  # type: ignore[index]
+        self.assertFalse(other.relay.usable)
+
     def test_events_before_a_violation_count(self) -> None:
         """An answer that came whole before the violation is delivered."""
         receiver = RecordingReceiver()

@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -93,6 +94,49 @@ class TestHandshake:
                 return talk(client)
 
         assert await soon(deferToThread(run)) == b"HELLO"
+
+    @ensureDeferred
+    async def test_recorded_octets(self, tls_link: Link) -> None:
+        """C29: what a client sent once means nothing on a new connection, nor a second time on the same one."""
+        listening = tls_link.listen(Answering)
+        context = ssl.create_default_context(cadata=tls_link.authority.pem)
+        sent: list[bytes] = []
+
+        def talk(client: socket.socket) -> None:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            secured = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+
+            def send() -> None:
+                sent.append(outgoing.read())
+                client.sendall(sent[-1])
+
+            while True:
+                try:
+                    secured.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    send()
+                    incoming.write(client.recv(65536))
+            send()
+            secured.write(b"hello")
+            send()
+            replay(client, sent[-1])
+
+        def replay(client: socket.socket, *recorded: bytes) -> None:
+            with suppress(ConnectionResetError, BrokenPipeError):
+                for octets in recorded:
+                    client.sendall(octets)
+                while client.recv(65536):
+                    pass
+
+        def run(talk: Callable[..., None]) -> None:
+            with tls_link.connect() as client:
+                talk(client, *sent)
+
+        for each in (talk, replay):
+            await soon(deferToThread(run, each))
+            await until(lambda: not listening.connections)
+        assert [bytes(accepted.received) for accepted in tls_link.accepted] == [b"hello"]
 
     @ensureDeferred
     async def test_what_was_agreed(self, tls_link: Link) -> None:
