@@ -430,24 +430,22 @@ class Crowd:
 
 @pytest.mark.feature("CON-3")
 class StormTests(SynchronousTestCase):
-    """C32: five hundred connectors whose relay goes away and comes back."""
+    """C32: five hundred connectors of two channels each, whose relay goes away and comes back."""
 
     def test_after_an_outage(self) -> None:
         """Five seconds after the relay's return all are back, never more than a fifth of them in a quarter second."""
-        for away in (3, 60):
-            crowd = Crowd(500)
-            crowd.open = False
-            with recorded(Dialling):
-                for dialling in crowd.diallings:
-                    dialling.channel_lost(dialling.channel, 1006, "cut")  # type: ignore[arg-type]
-            crowd.wait(away, 0.1)
-            crowd.open = True
-            returned = crowd.clock.seconds()
-            crowd.came.clear()
-            crowd.wait(5)
-            self.assertTrue(all(dialling.is_up for dialling in crowd.diallings), away)
-            self.assertLessEqual(max(crowd.welcomed) - returned, 5)
-            self.assertLessEqual(crowd.busiest(0.25), 100, away)
+        crowd = Crowd(1000)
+        crowd.open = False
+        with recorded(Dialling):
+            for dialling in crowd.diallings:
+                dialling.channel_lost(dialling.channel, 1006, "cut")  # type: ignore[arg-type]
+        crowd.wait(20, 0.2)
+        crowd.open = True
+        crowd.came.clear()
+        crowd.wait(5)
+        self.assertTrue(all(dialling.is_up for dialling in crowd.diallings))
+        self.assertEqual(len(crowd.came), 1000)
+        self.assertLessEqual(crowd.busiest(0.25), 200)
 
     def test_while_the_relay_is_away(self) -> None:
         """The longer it lasts, the less they try: after half an hour twice a minute each."""
@@ -463,7 +461,7 @@ class StormTests(SynchronousTestCase):
 
     def test_after_a_restart(self) -> None:
         """All were asked to stay away for the same half a second; they come back one by one all the same."""
-        crowd = Crowd(500)
+        crowd = Crowd(1000)
         going = events.GoingAway(0, Code.NONE, 500, "the relay is stopping")
         with recorded(Dialling):
             for dialling in crowd.diallings:
@@ -472,4 +470,4 @@ class StormTests(SynchronousTestCase):
         self.assertEqual(crowd.came, [])
         crowd.wait(1.2)
         self.assertTrue(all(dialling.is_up for dialling in crowd.diallings))
-        self.assertLessEqual(crowd.busiest(0.1), 100)
+        self.assertLessEqual(crowd.busiest(0.1), 200)

@@ -115,7 +115,7 @@ class FrontTests(SynchronousTestCase):
         self.assertEqual((taken, receiver.ended), (1_000_000, True))
 
     def test_heads_just_below_the_limit(self) -> None:
-        """D07: a connection holds little more than one such head, unfinished or answered and kept for the next."""
+        """D07, D11: a connection holds little more than one such head, unfinished or answered; then nothing is left."""
         limit = self.bench.settings.limits.head
         flood = b"".join(b"X-%d: %s\r\n" % (n, b"f" * 480) for n in range(100)) + b"Cookie: " + b"c=1; " * 1600
         head = get(more=COOKIE + flood + b"\r\n")
@@ -144,10 +144,15 @@ class FrontTests(SynchronousTestCase):
             self.bench.pair.opener.receivers.clear()
             self.bench.records.clear()
             answered = (held() - before) / len(clients)
+            for client in clients:
+                client.lose()
+            del client, clients[:]
+            left = held() - before
         finally:
             tracemalloc.stop()
         self.assertLess(unfinished, 1.25 * limit)
         self.assertLess(answered, 2 * limit)
+        self.assertLess(left, 2 * limit)
 
     def test_slow_reader_pauses_its_own_stream_only(self) -> None:
         """C09: a client that stops reading stops its origin; another client of the same channel goes on."""
