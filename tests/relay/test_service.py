@@ -366,7 +366,8 @@ async def test_changes_that_were_missed(place: Place, monkeypatch: pytest.Monkey
     record = ConnectorRecord(id="c-1", name="hq-1", group="hq", serial="1", not_after=2**31, enrolled=1)
     await service._store.write(connectors.enrol, record)
     await service._store.write(connectors.revoke, "c-1", 1)
-    await place.until(lambda: heard == ["c-1"] and len(service._tasks) == 0)
+    await place.until(lambda: bool(heard) and len(service._tasks) == 0)
+    heard.clear()
 
     def cut_off(*_: Any) -> Any:
         raise FeedCutOff(1)
@@ -376,7 +377,7 @@ async def test_changes_that_were_missed(place: Place, monkeypatch: pytest.Monkey
         cut_off() if function.__name__ == "since" else read(function, *more)
     )
     await service._follow()
-    assert heard == ["c-1", "missed", "c-1"]
+    assert heard == ["missed", "c-1"]
     await service.stopService()
 
 
