@@ -28,6 +28,8 @@ PING_TICKS = 4
 DEAD_TICKS = 6
 #: A message leaves before its turn ends once so many writes wait for it.
 WAKES_PER_MESSAGE = 16
+#: Messages that leave in one turn; the rest waits for the next, so that nobody else does.
+MESSAGES_PER_TURN = 4
 #: A peer that does not answer our close is cut off after this long.
 CLOSE_SECONDS = 2.0
 
@@ -263,8 +265,13 @@ class Channel:
         if carrier is None or self._lost:
             return
         output = self.connection.output
-        while not self._full and (message := output()):
+        for _ in range(MESSAGES_PER_TURN):
+            if self._full or not (message := output()):
+                return
             carrier.send_message(message)
+        if not self._awake:
+            self._awake = True
+            self._clock.callLater(0, self._turn)
 
     def pauseProducing(self) -> None:
         """The carrier's socket is full."""
