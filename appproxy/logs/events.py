@@ -16,6 +16,8 @@ from appproxy.errors import ConfigError
 from appproxy.logs.escaping import REDACTED, escape, escape_json, is_secret, scrub
 
 _STDOUT = 1
+#: Who tells of each of its connections what nobody asked: their information is for debugging.
+_CHATTER = ("twisted.web.client.", "twisted.web._newclient.")
 
 
 class EventSettings(Protocol):
@@ -55,6 +57,8 @@ class EventLog:
     def __call__(self, event: LogEvent) -> None:
         """Twisted: write one event."""
         level = event.get("log_level")
+        if level is LogLevel.info and event.get("log_namespace", "").startswith(_CHATTER):
+            level = LogLevel.debug
         if level is not None and level < self._level:
             return
         line = self._line(_without_secrets(event), level or LogLevel.info)

@@ -53,6 +53,17 @@ class TestEventLog(SynchronousTestCase):
         """What is less important than asked for is not written."""
         self.assertEqual(self.lines("text", "detail", LogLevel.debug), [])
 
+    def test_chatter(self) -> None:
+        """What libraries tell of each of their connections is for debugging; their warnings are for everybody."""
+        for level, written in (("info", ["warn"]), ("debug", ["debug", "warn"])):
+            observer = EventLog(level, "text", str(self.path))
+            logger = Logger("twisted.web.client._HTTP11ClientFactory", observer=observer)  # type: ignore[arg-type]
+            logger.info("Starting factory")
+            logger.warn("odd")
+            lines = self.path.read_text().splitlines()
+            self.path.unlink()
+            self.assertEqual([line.split()[1] for line in lines], written)
+
     def test_one_line_an_event(self) -> None:
         """O01: whatever is in a field, an event is one line without control characters."""
         nasty = "a\r\nb\x1b[31mc\u202ed\u2028e\x00\x85"
