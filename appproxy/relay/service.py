@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from twisted.application.service import Service
+from twisted.internet.defer import DeferredLock
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
@@ -83,6 +84,7 @@ class RelayService(Service):
         self._fronts: list[FrontSettings] = []
         self._attachments = Attachments()
         self._seq = 0
+        self._following = DeferredLock()
         self._boot = secrets.token_hex(8)
         self.failed = False
 
@@ -334,8 +336,6 @@ class RelayService(Service):
     async def _load_catalog(self, version: int) -> None:
         """Put in force what is published; it has every change up to number *version*, perhaps later ones too."""
         stored = await self._store.read(applications.list_)
-        if version < self._channels.version:
-            return  # a later one was read faster
         catalog = Catalog(each.application for each in stored)
         self._gateway.catalog = catalog
         self._channels.publish(catalog, version)
@@ -345,17 +345,19 @@ class RelayService(Service):
 
     async def _follow(self) -> None:
         """Take note of what changed, here or in another process."""
+        await self._following.acquire()
         try:
             while changes := await self._store.read(feed.since, self._seq):
                 await self._heed(changes)
-                self._seq = max(self._seq, changes[-1].seq)
+                self._seq = changes[-1].seq
         except feed.FeedCutOff as cut_off:
             await self._read_anew(cut_off.latest)
         except StoreUnavailable:
             return  # told again when it is back
+        finally:
+            self._following.release()
 
     async def _heed(self, changes: Sequence[Change]) -> None:
-        """Act on changes; to have acted before, in another turn, does no harm."""
         self._sessions.heard(changes)
         moved = False
         for kind, key in {(change.kind, change.key): None for change in changes}:
@@ -375,7 +377,7 @@ class RelayService(Service):
                 self._channels.revoked(record.id)
             else:
                 self._channels.changed(record)
-        self._seq = self._channels.version = latest
+        self._seq = latest
         await self._load_catalog(latest)
 
     def _publishes(self, host: str) -> bool:
