@@ -34,8 +34,8 @@ _TEMPLATES = {
     "sign-in": """{% extends "base" %}{% block main %}
 {% if failed %}<p class="bad" role="alert">That name and password do not belong together.</p>{% endif %}
 <form method="post" action="/sign-in"><input type="hidden" name="request" value="{{ request }}">
-<label for="name">Name</label>
-<input id="name" name="name" value="{{ name }}" autocomplete="username" autofocus required>
+<label for="username">Name</label>
+<input id="username" name="username" type="text" value="{{ name }}" autocomplete="username" autofocus required>
 <label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required>
 <button>Sign in</button></form>{% endblock %}""",

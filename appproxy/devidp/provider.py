@@ -203,7 +203,7 @@ class DevelopmentProvider:
         pending = self._pending.pop(request.form.get("request", ""), None)
         if pending is None or pending.until <= self._epoch():
             return _page(400, "base", title="Too late", text="Go back to the application and begin again.")
-        asked, name = pending.parameters, request.form.get("name", "")
+        asked, name = pending.parameters, request.form.get("username", "")
         user = self._users.check_password(name, request.form.get("password", ""))
         client = self._users.find_client(asked["client_id"])
         if user is None or client is None:

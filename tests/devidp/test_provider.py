@@ -82,7 +82,7 @@ class DevelopmentProviderTest(SynchronousTestCase):
         """Fill in the page."""
         found = re.search(rb'name="request" value="([^"]+)"', self.browse(self.address(**changes)).body)
         assert found is not None
-        form = {"request": found[1].decode(), "name": "alice", "password": password}
+        form = {"request": found[1].decode(), "username": "alice", "password": password}
         return self.browse(ISSUER + "/sign-in", form)
 
     def back(self, answer: Answer) -> dict[str, str]:
@@ -117,7 +117,7 @@ class DevelopmentProviderTest(SynchronousTestCase):
         self.assertIn(b"do not belong together", answer.body)
         found = re.search(rb'name="request" value="([^"]+)"', answer.body)
         assert found is not None
-        form = {"request": found[1].decode(), "name": "alice", "password": "wonder"}
+        form = {"request": found[1].decode(), "username": "alice", "password": "wonder"}
         self.back(self.browse(ISSUER + "/sign-in", form))
         self.assertEqual(self.browse(ISSUER + "/sign-in", form).status, 400)
 

@@ -123,7 +123,7 @@ def photograph(page: Page, name: str) -> None:
 
 def sign_in(page: Page, name: str, password: str) -> None:
     """Fill in the provider's form."""
-    page.fill("#name", name)
+    page.fill("#username", name)
     page.fill("#password", password)
     page.click("button:has-text('Sign in')")
 

@@ -132,7 +132,7 @@ class Browser:
         fields = dict(re.findall(r'name="([^"]+)"[^>]*value="([^"]*)"', self.text))
         action = re.search(r'<form[^>]*action="([^"]+)"', self.text)
         assert action is not None, self.text
-        form = {key: html.unescape(value) for key, value in fields.items()} | {"name": name, "password": password}
+        form = {key: html.unescape(value) for key, value in fields.items()} | {"username": name, "password": password}
         return self.open(urljoin(self.url, html.unescape(action[1])), form)
 
 

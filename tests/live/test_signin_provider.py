@@ -91,7 +91,7 @@ async def test_development_provider(tmp_path: Path) -> None:
         page = await fetch("GET", address, {}, b"", 100_000, 10)
         found = re.search(rb'name="request" value="([^"]+)"', page.body)
         assert found is not None
-        form = urlencode({"request": found[1].decode(), "name": "alice", "password": "wonder"}).encode()
+        form = urlencode({"request": found[1].decode(), "username": "alice", "password": "wonder"}).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         answer = await fetch("POST", service.issuer + "/sign-in", headers, form, 100_000, 10)
         assert answer.status == 303
