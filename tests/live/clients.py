@@ -149,7 +149,7 @@ class Browser:
         """Open a page as somebody who must sign in first."""
         form = self.open(url)
         assert 'name="password"' in form.text, (form.url, form.status, form.text)
-        return self.submit(form, until, name=name, password=password)
+        return self.submit(form, until, username=name, password=password)
 
 
 class Raw:

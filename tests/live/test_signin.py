@@ -96,7 +96,7 @@ def test_sign_in(stack: Stack, browser: Browser) -> None:
     assert asked["code_challenge_method"] == "S256"
     assert min(len(asked[name]) for name in ("state", "nonce", "code_challenge")) == 43
     assert stack.origin.requests() == []
-    page = browser.submit(form, name="alice", password="wonderland")
+    page = browser.submit(form, username="alice", password="wonderland")
     assert page.json()["target"] == "/a%2Fb?q=%26&x=%7e"
     assert told(page, "X-Remote-User") == ["alice"]
     assert told(page, "X-Remote-Groups") == ["staff,finance"]
@@ -260,7 +260,7 @@ def test_many_sign_ins_at_once(stack: Stack, browser: Browser) -> None:
         assert form.status == 302
     assert len(browser.jars["proxy.localhost"]) <= 6
     page = browser.follow(form)
-    assert browser.submit(page, name="bob", password="builder").json()["target"] == "/99"
+    assert browser.submit(page, username="bob", password="builder").json()["target"] == "/99"
 
 
 @pytest.mark.feature("AUTH-6", "AUTH-7")
@@ -316,7 +316,7 @@ def test_provider_is_down(stack: Stack, browser: Browser) -> None:
     assert browser.ask(stack.address("intranet"), fields=FETCHES).status == 200
     # The metadata are remembered: people are still sent there, and one who came back in time finds nobody to ask.
     with pytest.raises(ConnectionRefusedError):
-        late.submit(form, name="alice", password="wonderland")
+        late.submit(form, username="alice", password="wonderland")
     [state] = [parse_qs(urlsplit(each.url).query)["state"][0] for each in late.trail if "state=" in each.url][:1]
     brought = {"code": "x", "state": state, "iss": f"http://localhost:{stack.provider_port}"}
     page = late.ask(f"{callback(stack)}?{urlencode(brought)}")

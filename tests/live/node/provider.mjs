@@ -73,7 +73,7 @@ provider.use(async (ctx, next) => {
   let failed = '';
   if (ctx.method === 'POST') {
     const told = await form(ctx.req);
-    const name = told.get('name');
+    const name = told.get('username');
     if (told.has('cancel')) {
       const refusal = { error: 'access_denied', error_description: '<script>alert(1)</script>' };
       return provider.interactionFinished(ctx.req, ctx.res, refusal, { mergeWithLastSubmission: false });
@@ -84,7 +84,7 @@ provider.use(async (ctx, next) => {
     failed = '<p role="alert">That name and password do not belong together.</p>';
   }
   ctx.body = page('Sign in', `${failed}<form method="post" action="${ctx.path}">
-<label>Name <input id="name" name="name" autofocus></label>
+<label>Name <input id="username" name="username" autofocus></label>
 <label>Password <input id="password" name="password" type="password"></label>
 <button>Sign in</button> <button name="cancel" value="yes">Cancel</button></form>`);
 });
