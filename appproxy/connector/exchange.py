@@ -13,14 +13,11 @@ from zope.interface import implementer
 
 from appproxy.connector.deadlines import NEVER
 from appproxy.errors import AppproxyError
-from appproxy.http.messages import Field, FieldLines, ResponseHead
+from appproxy.http.messages import IDEMPOTENT, Field, FieldLines, ResponseHead
 
 if TYPE_CHECKING:
     from appproxy.connector.connection import OriginConnection
     from appproxy.connector.pool import Pool
-
-#: Asking one of these twice does no more than asking once (RFC 9110, 9.2.2).
-IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"})
 
 
 class RequestBody(Protocol):

@@ -13,8 +13,6 @@ from appproxy.http.messages import Field, UnsafeHead, is_token
 
 #: What the names of the relay's own cookies begin with.
 RESERVED = b"__Host-appproxy-"
-#: The same on a relay without TLS, where browsers refuse the prefix.
-RESERVED_PLAIN = b"appproxy-"
 _MARK = b"appproxy-"
 _RESERVED_NAME = re.compile(rb"(?:__(?:host|secure|http|host-http)-)?appproxy-", re.IGNORECASE)
 #: Where a name begins for the most lenient reader: after white space, controls and a missing name's equals sign.

@@ -22,7 +22,8 @@ FORWARDING = frozenset(
     b"client-cert client-cert-chain client-ip cf-connecting-ip fastly-client-ip forwarded front-end-https "
     b"true-client-ip x-arr-ssl x-client-cert x-client-ip x-cluster-client-ip x-envoy-external-address "
     b"x-envoy-original-path x-host x-http-host-override x-original-forwarded-for x-original-host x-original-uri "
-    b"x-original-url x-proxyuser-ip x-real-ip x-rewrite-url x-script-name x-url-scheme x-wap-profile-url".split()
+    b"x-original-url x-proxyuser-ip x-real-ip x-request-id x-rewrite-url x-script-name x-url-scheme "
+    b"x-wap-profile-url".split()
 )
 _REQUEST_DROP = HOP_BY_HOP | FORWARDING
 _FORWARDED_PREFIX = b"x-forwarded"

@@ -23,6 +23,8 @@ _TCHAR = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 _TEXT = bytes(octet for octet in range(256) if octet == 9 or (octet >= 32 and octet != 127))
 #: One field line, found by the CRLF before it.  Possessive where backtracking could become quadratic.
 _FIELD = re.compile(rb"\r\n([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+((?:.*[^ \t\r\n])?)[ \t]*+(?=\r\n)")
+#: Asking one of these twice does no more than asking once (RFC 9110, 9.2.2).
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"})
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(rb"[!\"$-~]+")
 #: The conversations alone write these; a caller who passes one has forgotten to clean.

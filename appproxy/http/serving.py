@@ -199,22 +199,14 @@ class ServerConversation:
         return self.receive(held) if held else []
 
     def _read_head(self, data: bytes) -> list[Event]:
-        if self._held:
+        end = -1 if self._held or data.startswith(b"\r\n") else data.find(b"\r\n\r\n")
+        if end < 0:
             self._held += data
             end = self._find_end()
             if end < 0:
                 return []
             data = bytes(self._held)
             self._held.clear()
-        else:
-            end = -1 if data.startswith(b"\r\n") else data.find(b"\r\n\r\n")
-            if end < 0:
-                self._held += data
-                end = self._find_end()
-                if end < 0:
-                    return []
-                data = bytes(self._held)
-                self._held.clear()
         end += 4
         if len(data) == end:
             return self._begin_request(data, b"")

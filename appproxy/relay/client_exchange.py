@@ -135,12 +135,6 @@ class ClientExchange(Exchange):
         return self._request_ended and not self._body
 
     @property
-    def secure_peer(self) -> bytes | None:
-        """The DER of the certificate that the peer proved to hold, if any."""
-        certificate: bytes | None = self._front.transport.getPeerCertificateDER()
-        return certificate
-
-    @property
     def source(self) -> Any:
         """The push producer of the body: the client's socket."""
         return self._front.transport

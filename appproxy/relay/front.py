@@ -137,12 +137,10 @@ class Front(TwistedProtocol):
         """Twisted: the client went."""
         self.settings.fronts.discard(self)
         self.deadline = 0.0
-        exchange, self._exchange = self._exchange, None
-        pipe, self._pipe = self._pipe, None
-        if exchange is not None:
-            exchange.client_lost()
-        elif pipe is not None:
-            pipe.client_lost()
+        serving = self._exchange or self._pipe
+        self._exchange = self._pipe = None
+        if serving is not None:
+            serving.client_lost()
 
     # Reading
 
@@ -218,7 +216,6 @@ class Front(TwistedProtocol):
                 return
         fields, body = self.settings.refused(self, bad)
         fields += self.settings.own_fields()
-        self._closing = True
         self.write(self.conversation.whole(bad.status, reason_for(bad.status), fields, body))
         self.lose()
 
@@ -245,7 +242,6 @@ class Front(TwistedProtocol):
         self._exchange = None
         self._waiting_for_body = False
         if self._closing or not self.conversation.keep_alive:
-            self._closing = True
             self.lose()
         else:
             self._more = True
@@ -320,12 +316,10 @@ class Front(TwistedProtocol):
 
     def cut_off(self) -> None:
         """Give the client up, and tell whoever serves it."""
-        exchange, pipe = self._exchange, self._pipe
+        serving = self._exchange or self._pipe
         self.abort()
-        if exchange is not None:
-            exchange.client_lost()
-        elif pipe is not None:
-            pipe.client_lost()
+        if serving is not None:
+            serving.client_lost()
 
     def see_off(self) -> None:
         """The relay stops: what is not finished is cut off, what is written still leaves."""

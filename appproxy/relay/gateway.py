@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from appproxy.applications import Application
 from appproxy.channel.protocol import Channel
 from appproxy.errors import AppproxyError, Phase, Side
+from appproxy.http.messages import IDEMPOTENT
 from appproxy.relay import causes
 from appproxy.relay.attachments import Attachments
 from appproxy.relay.catalog import Catalog, Published
@@ -25,8 +26,6 @@ from appproxy.wire.misuse import CannotOpen
 
 #: The relay's own paths, on every host; origins never see them.
 RESERVED = b"/.appproxy/"
-#: Methods that may be sent a second time when it is unknown whether the first arrived (RFC 9110, 9.2.2).
-IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"})
 #: Other connectors that are tried before a request fails.
 MAX_ATTEMPTS = 3
 

@@ -23,7 +23,6 @@ class Relaying:
     :ivar finished: fires with None once the client has its answer (or was cut off), or with the failure that kept
         anything from being sent to it.
     :ivar cause: a word for the access record when it did not end well.
-    :ivar interrupted: the head had been sent when it failed.
     """
 
     __slots__ = ("_exchange", "_lost", "_stream", "_upgraded", "_waiting", "cause", "down", "finished", "up")
@@ -92,7 +91,7 @@ class Relaying:
                 self._waiting = (head.status, head.reason, fields, length)
                 stream.channel.after_message(self._flush_head)
         except (AppproxyError, MalformedMessage) as unsafe:
-            self._broken(causes.failed(Code.NOT_HTTP, f"{type(unsafe).__name__}: {unsafe}"))
+            self._unsafe(unsafe)
 
     def _flush_head(self) -> None:
         """Nothing of the body came with the head: it goes alone."""
@@ -100,7 +99,7 @@ class Relaying:
             try:
                 self._exchange.write(self._begin())
             except AppproxyError as unsafe:
-                self._broken(causes.failed(Code.NOT_HTTP, f"{type(unsafe).__name__}: {unsafe}"))
+                self._unsafe(unsafe)
 
     def _begin(self) -> bytes:
         """The head's octets, if they have not been written yet."""
@@ -135,14 +134,14 @@ class Relaying:
             else:
                 exchange.write(octets)
         except AppproxyError as unsafe:
-            self._broken(causes.failed(Code.NOT_HTTP, f"{type(unsafe).__name__}: {unsafe}"))
+            self._unsafe(unsafe)
 
     def trailers_received(self, fields: list[Field]) -> None:
         """The answer ended with trailers."""
         try:
             self._ended(self._begin(), fields)
         except AppproxyError as unsafe:
-            self._broken(causes.failed(Code.NOT_HTTP, f"{type(unsafe).__name__}: {unsafe}"))
+            self._unsafe(unsafe)
 
     def _ended(self, octets: bytes, trailers: Sequence[Field]) -> None:
         self._exchange.end(octets, trailers)
@@ -158,6 +157,10 @@ class Relaying:
     def stream_reset(self, code: int, text: str) -> None:
         """The stream is over before its time."""
         self._broken(causes.channel_lost() if code == Code.NONE else causes.failed(code, text))
+
+    def _unsafe(self, problem: Exception) -> None:
+        """What the connector passed on cannot be written to a client."""
+        self._broken(causes.failed(Code.NOT_HTTP, f"{type(problem).__name__}: {problem}"))
 
     def _broken(self, failure: causes.Failed) -> None:
         if self._lost:

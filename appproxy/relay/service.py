@@ -86,7 +86,6 @@ class RelayService(Service):
         self._seq = 0
         self._following = DeferredLock()
         self._boot = secrets.token_hex(8)
-        self.failed = False
 
     # Life
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from appproxy.http.hops import clean_request, drop_aliases
+from appproxy.http.hops import clean_request
 from appproxy.http.messages import Field
 from appproxy.identity import Identity
 from appproxy.relay.catalog import Published
 from appproxy.relay.client_exchange import ClientExchange
 from appproxy.wire.heads import MAX_KNOWN_BYTES, Packed, RequestHead, Standing
-
-#: Folded; the relay gives every request an id of its own.
-_REQUEST_ID = frozenset({b"x-request-id"})
 
 
 def upward_head(exchange: ClientExchange, published: Published, identity: Identity | None) -> RequestHead:
@@ -43,7 +40,7 @@ def upward_head(exchange: ClientExchange, published: Published, identity: Identi
 def upward_fields(exchange: ClientExchange) -> list[Field]:
     """Clean fields in the client's order, then the relay's own word on client, host and scheme."""
     reading = exchange.reading
-    fields = drop_aliases(clean_request(exchange.head), _REQUEST_ID)
+    fields = clean_request(exchange.head)
     if reading.reserved:
         fields = _with_cookie(fields, reading.cookie)
     fields += vouched(exchange.client, exchange.scheme, exchange.host, exchange.authority)
