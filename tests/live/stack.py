@@ -22,6 +22,18 @@ client_secret_file = "client-secret"
 allow_http = true
 """
 
+#: What is applied where one application for everybody is enough; others follow it.
+OPEN = """
+[[connector_group]]
+name = "hq"
+[[application]]
+id = "open"
+external_url = "https://open.localhost:PORT/"
+internal_url = "ORIGIN/"
+connector_group = "hq"
+preauthentication = "passthrough"
+"""
+
 
 class Stack(Deployment):
     """A relay, a connector, an origin; the provider when *signs_in*."""

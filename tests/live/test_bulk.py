@@ -16,7 +16,7 @@ import pytest
 from tests.live.clients import Raw
 from tests.live.origin import PIECE
 from tests.live.programs import BIN
-from tests.live.stack import IMPORTABLE, Memory, Stack
+from tests.live.stack import IMPORTABLE, OPEN, Memory, Stack
 
 pytestmark = pytest.mark.live
 
@@ -26,23 +26,13 @@ MAX_GROWTH_MIB = 64
 CLIENTS, LOAD_SECONDS = 100, 10
 #: Where all processors are busy with gigabytes, turns take their time; a queue would take ten times as long.
 BUSY_MS = 80.0
-APPLICATIONS = """
-[[connector_group]]
-name = "hq"
-[[application]]
-id = "open"
-external_url = "https://open.localhost:PORT/"
-internal_url = "ORIGIN/"
-connector_group = "hq"
-preauthentication = "passthrough"
-"""
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Everything, started once for this module, and warm."""
     with Stack(tmp_path_factory.mktemp("bulk")) as stack:
-        stack.start(APPLICATIONS)
+        stack.start(OPEN)
         upload(stack, 100_000_000)
         download(stack, 100_000_000)
         yield stack

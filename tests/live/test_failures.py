@@ -15,28 +15,22 @@ import pytest
 from tests.bench.bench_speed import PROVIDER, signed_in
 from tests.live.clients import FETCHES, Answer, Raw
 from tests.live.programs import BIN, Program, free_ports, until
-from tests.live.stack import Stack
+from tests.live.stack import OPEN, Stack
 
 pytestmark = pytest.mark.live
 
 #: After a process has come back, everything works again within this time.
 BACK_SECONDS = 5.0
-APPLICATIONS = """
-[[connector_group]]
-name = "hq"
-[[application]]
-id = "open"
-external_url = "https://open.localhost:PORT/"
-internal_url = "ORIGIN/"
-connector_group = "hq"
-preauthentication = "passthrough"
-[[application]]
+APPLICATIONS = (
+    OPEN
+    + """[[application]]
 id = "closed"
 external_url = "https://closed.localhost:PORT/"
 internal_url = "ORIGIN/"
 connector_group = "hq"
 assigned = { groups = ["staff"] }
 """
+)
 NEW = """
 [[application]]
 id = "new"

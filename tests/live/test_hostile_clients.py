@@ -16,23 +16,13 @@ import pytest
 from tests.http.smuggling import REQUESTS, Request
 from tests.live.clients import FETCHES, Answer, Raw
 from tests.live.programs import BIN, until
-from tests.live.stack import IMPORTABLE, Memory, Stack
+from tests.live.stack import IMPORTABLE, OPEN, Memory, Stack
 
 pytestmark = pytest.mark.live
 
 #: So long may a head take: short here, so that the test need not wait for half a minute.
 HEAD_SECONDS = 4
 PER_ADDRESS = 512
-APPLICATIONS = """
-[[connector_group]]
-name = "hq"
-[[application]]
-id = "open"
-external_url = "https://open.localhost:PORT/"
-internal_url = "ORIGIN/"
-connector_group = "hq"
-preauthentication = "passthrough"
-"""
 LIMITS = f"""
 [limits]
 head_timeout = "{HEAD_SECONDS}s"
@@ -47,7 +37,7 @@ ANSWER = b"HTTP/1.1 "
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Everything, started once for this module."""
     with Stack(tmp_path_factory.mktemp("hostile"), relay_more=LIMITS) as stack:
-        stack.start(APPLICATIONS)
+        stack.start(OPEN)
         yield stack
 
 

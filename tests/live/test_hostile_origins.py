@@ -10,26 +10,20 @@ import pytest
 
 from tests.http.smuggling import ANSWERS, Answer
 from tests.live.clients import FETCHES, Raw
-from tests.live.stack import Stack
+from tests.live.stack import OPEN, Stack
 
 pytestmark = pytest.mark.live
 
-APPLICATIONS = """
-[[connector_group]]
-name = "hq"
-[[application]]
-id = "open"
-external_url = "https://open.localhost:PORT/"
-internal_url = "ORIGIN/"
-connector_group = "hq"
-preauthentication = "passthrough"
-[[application]]
+APPLICATIONS = (
+    OPEN
+    + """[[application]]
 id = "hostile"
 external_url = "https://open.localhost:PORT/hostile/"
 internal_url = "http://127.0.0.1:HOSTILE/"
 connector_group = "hq"
 preauthentication = "passthrough"
 """
+)
 
 
 class HostileOrigin:
