@@ -5,7 +5,7 @@ These are plain values; :mod:`appproxy.config` reads and checks them, so whoever
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
@@ -44,6 +44,10 @@ class Translate(Value, frozen=True):
     #: True: the origin sees the internal host in ``Host``; False: the external one.
     host_header: bool = True
     headers: bool = True
+    #: Links in HTML, CSS and the like.
+    bodies: bool = False
+    #: True: to the alternate URL of the application; False: to its external one.
+    alternate_url: bool = False
 
 
 class Cookies(Value, frozen=True):
@@ -63,13 +67,26 @@ class SessionLifetime(Value, frozen=True):
     absolute: Duration = Duration(24 * 3600)
 
 
+class FirstByte(Duration):
+    """How long an origin may think: a length of time, or ``"long"`` for the 180 s of slow applications."""
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Read a duration or the word; :raises ValueError: with a sentence saying how one is written."""
+        return cls(180) if text == "long" else super().parse(text)
+
+
 class Timeouts(Value, frozen=True):
     """How long each part of the journey to the origin may take."""
 
     connect: Duration = Duration(10)
-    first_byte: Duration = Duration(85)
+    first_byte: FirstByte = FirstByte(85)
     idle: Duration = Duration(300)
     upgraded_idle: Duration = Duration(7200)
+    #: From the request to the end of the answer; nothing: as long as something moves.
+    total: Duration = Duration(0)
+    #: Between pings to the client of an idle WebSocket; nothing: none.
+    ping: Duration = Duration(0)
 
 
 class OriginTLS(Value, frozen=True):
@@ -78,15 +95,47 @@ class OriginTLS(Value, frozen=True):
     verify: bool = True
     ca_file: str = ""
     server_name: str = ""
+    #: Each connection of a client has one to the origin for itself, for sign-in that is bound to connections (NTLM).
+    pinned: bool = False
+
+
+class CrossOrigin(Value, frozen=True):
+    """Whose scripts may use a segment from elsewhere: what the relay says of it in the origin's place (CORS).
+
+    Origins are canonical, with ``*`` for any and ``https://*.host`` for one label or more.
+    """
+
+    allowed_origins: tuple[str, ...]
+    allowed_methods: tuple[str, ...] = ("GET", "HEAD", "POST")
+    allowed_headers: tuple[str, ...] = ()
+    exposed_headers: tuple[str, ...] = ()
+    allow_credentials: bool = False
+    max_age: Duration = Duration(600)
+
+
+class Segment(Value, frozen=True):
+    """One address of an application and where it leads."""
+
+    external_url: str
+    internal_url: str
+    cors: CrossOrigin | None = None
 
 
 class Application(Value, frozen=True):
-    """One published thing.  External and internal URL are canonical, with a trailing slash on the path."""
+    """One published thing.  All its URLs are canonical, with a trailing slash on the path.
+
+    It has an external and an internal URL, or segments, or all of these; with no segment and no URLs nothing of it is
+    published.
+    """
 
     id: str
-    external_url: str
-    internal_url: str
     connector_group: str
+    external_url: str = ""
+    internal_url: str = ""
+    #: None where the apply file does not speak of them.
+    segment: tuple[Segment, ...] | None = None
+    #: A second external address of the first segment, for what distributes requests in front of several relays.
+    alternate_url: str = ""
     name: str = ""
     preauthentication: Literal["oidc", "passthrough"] = "oidc"
     provider: str = ""
@@ -94,12 +143,20 @@ class Application(Value, frozen=True):
     assignment_required: bool = True
     home_page: str = ""
     enabled: bool = True
+    #: Answers say that it is being worked on.
+    maintenance: bool = False
     sso: SingleSignOn = SingleSignOn()
     translate: Translate = Translate()
     cookies: Cookies = Cookies()
     session: SessionLifetime = SessionLifetime()
     timeouts: Timeouts = Timeouts()
     origin: OriginTLS = OriginTLS()
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Everything it publishes: external and internal URL first, then the segments."""
+        first = (Segment(external_url=self.external_url, internal_url=self.internal_url),) if self.external_url else ()
+        return first + (self.segment or ())
 
 
 class ConnectorGroup(Value, frozen=True):
@@ -123,6 +180,6 @@ def from_document(document: object, kind: type[T]) -> T:
 
 
 def _decode(kind: type, value: object) -> object:
-    if kind is Duration:
-        return Duration.parse(value)
+    if issubclass(kind, Duration):
+        return kind.parse(value)
     raise NotImplementedError(f"no way to read a {kind.__name__}")

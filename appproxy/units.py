@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Self
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -14,7 +15,7 @@ class Duration(float):
     """A length of time in seconds, written ``"85s"`` or ``"5m"`` in files."""
 
     @classmethod
-    def parse(cls, text: object) -> Duration:
+    def parse(cls, text: object) -> Self:
         """Read a duration; :raises ValueError: with a sentence saying how one is written."""
         if isinstance(text, str) and (match := _DURATION.fullmatch(text)):
             return cls(float(match[1]) * _SECONDS[match[2]])
@@ -22,6 +23,8 @@ class Duration(float):
 
     def __str__(self) -> str:
         """The shortest exact way to write it."""
+        if not self:
+            return "0s"
         for unit in ("d", "h", "m", "s"):
             amount = float(self) / _SECONDS[unit]
             if amount >= 1 and amount == int(amount):

@@ -13,7 +13,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy import applications
-from appproxy.applications import Application, ConnectorGroup, HeaderRule
+from appproxy.applications import Application, ConnectorGroup, CrossOrigin, HeaderRule, Segment
 from appproxy.cli.command import GROUPS, make_parser
 from appproxy.config import apply, connector, relay
 from appproxy.config.connector import ConnectorConfig
@@ -100,6 +100,8 @@ class ReferenceTest(SynchronousTestCase):
             "``[[connector_group]]``": keys_of(ConnectorGroup),
             "``[[application]]``": own,
             "``[[application.sso.header]]``": keys_of(HeaderRule),
+            "``[[application.segment]]``": keys_of(Segment),
+            "``[application.segment.cors]``": keys_of(CrossOrigin),
         }
         for field in msgspec.structs.fields(Application):
             if isinstance(field.type, type) and issubclass(field.type, applications.Value):

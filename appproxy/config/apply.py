@@ -16,13 +16,9 @@ from appproxy.errors import ConfigError
 #: Keys of later releases, and the values of them that ask for nothing.
 LATER: dict[str, tuple[object, ...]] = {
     "application.api": ({},),
-    "application.maintenance": (False,),
-    "application.origin.pinned": (False,),
     "application.rule": ([],),
-    "application.segment": ([],),
     "application.sso.identity": ("",),
     "application.sso.spn": ("",),
-    "application.translate.bodies": (False,),
 }
 _LATER_MODES = ("kerberos", "form", "token", "basic")
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 import msgspec
 
-from appproxy.applications import Application, Cookies, SingleSignOn
+from appproxy.applications import Application, Cookies, CrossOrigin, Segment, SingleSignOn
 from appproxy.config.places import NODE_NAME
-from appproxy.config.urls import is_address, read_url
+from appproxy.config.urls import is_address, read_origin, read_url
 from appproxy.errors import ConfigError
 from appproxy.http.addresses import ExternalURL
 
@@ -34,30 +35,30 @@ def check_application(application: Application, where: str) -> Application:
     """
     _check_name(application.id, f"{where}.id")
     _check_name(application.connector_group, f"{where}.connector_group")
-    external, internal = _urls(application, where)
+    application = _with_urls(application, where)
     _check_sign_in(application, where)
     _check_sso(application.sso, where)
     _check_times(application, where)
     _check_cookies(application.cookies, f"{where}.cookies")
-    page = application.home_page
-    if re.search(r"^/|^[a-z]+:|[\x00-\x20\x7f\\]", page) or ".." in page.partition("?")[0].split("/"):
-        raise ConfigError(f"{where}.home_page", f'{page!r} is not below the external URL; write for instance "start/"')
-    return msgspec.structs.replace(application, external_url=str(external), internal_url=str(internal))
+    _check_home_page(application, where)
+    return application
 
 
 def check_overlap(applications: Iterable[Application]) -> None:
-    """See that every request has one application (N22): no two have the same external URL.
+    """See that every request has one application and segment (N22): no external URL is there twice.
 
     Below each other is fine, the longest path wins; so is a host that a wildcard covers.
 
     :raises ConfigError: naming both.
     """
-    owners: dict[str, str] = {}
+    owners: dict[str, tuple[str, str]] = {}
     for application in applications:
-        owner = owners.setdefault(application.external_url, application.id)
-        if owner != application.id:
-            problem = f"{application.external_url} belongs to application {owner}; one URL, one application"
-            raise ConfigError(f"application[{application.id}].external_url", problem)
+        for key, url in _external_urls(application):
+            owner, its_key = owners.setdefault(url, (application.id, key))
+            if (owner, its_key) != (application.id, key):
+                other = its_key if owner == application.id else f"application {owner}"
+                problem = f"{url} belongs to {other}; one URL, one application"
+                raise ConfigError(f"application[{application.id}].{key}", problem)
 
 
 def check_groups(applications: Iterable[Application], known: Collection[str]) -> None:
@@ -79,8 +80,9 @@ def check_publishing(applications: Iterable[Application], providers: Collection[
     """
     for application in applications:
         where = f"application[{application.id}]"
-        if own_host and ExternalURL.parse(application.external_url).matches(own_host):
-            raise ConfigError(f"{where}.external_url", f"{own_host} is the relay's own host; choose another")
+        for key, url in _external_urls(application):
+            if own_host and ExternalURL.parse(url).matches(own_host):
+                raise ConfigError(f"{where}.{key}", f"{own_host} is the relay's own host; choose another")
         if application.preauthentication == "passthrough":
             continue
         if application.provider and application.provider not in providers:
@@ -98,17 +100,95 @@ def _check_name(name: str, where: str) -> None:
         raise ConfigError(where, f"{name!r} is not a name; use letters, digits, dots and hyphens")
 
 
-def _urls(application: Application, where: str) -> tuple[ExternalURL, ExternalURL]:
-    external = read_url(application.external_url, f"{where}.external_url", wildcard=True)
-    if external.scheme == "http" and application.preauthentication != "passthrough":
-        raise ConfigError(f"{where}.external_url", "must be https; http is for pass-through applications only")
-    internal = read_url(application.internal_url, f"{where}.internal_url", wildcard=True)
+def _external_urls(application: Application) -> Iterator[tuple[str, str]]:
+    """Every external URL of an application, with its key."""
+    if application.external_url:
+        yield "external_url", application.external_url
+    for position, segment in enumerate(application.segment or ()):
+        yield f"segment[{position}].external_url", segment.external_url
+    if application.alternate_url:
+        yield "alternate_url", application.alternate_url
+
+
+def _with_urls(application: Application, where: str) -> Application:
+    """The application with its URLs in canonical form."""
+    given = {key: getattr(application, key) for key in ("external_url", "internal_url")}
+    segments = application.segment
+    if segments is None or any(given.values()):
+        for key, url in given.items():
+            if not url:
+                raise ConfigError(f"{where}.{key}", "is missing")
+    changes: dict[str, Any] = {}
+    if application.external_url:
+        urls = _pair(application, application.external_url, application.internal_url, where)
+        changes["external_url"], changes["internal_url"] = map(str, urls)
+    if segments is not None:
+        changes["segment"] = tuple(
+            _segment(application, segment, f"{where}.segment[{position}]") for position, segment in enumerate(segments)
+        )
+    if application.alternate_url:
+        changes["alternate_url"] = _alternate(application, f"{where}.alternate_url")
+    elif application.translate.alternate_url:
+        raise ConfigError(f"{where}.translate.alternate_url", "has an effect with an alternate_url only")
+    return msgspec.structs.replace(application, **changes)
+
+
+def _segment(application: Application, segment: Segment, where: str) -> Segment:
+    external, internal = _pair(application, segment.external_url, segment.internal_url, where)
+    cors = segment.cors and _checked_cors(segment.cors, f"{where}.cors")
+    return Segment(external_url=str(external), internal_url=str(internal), cors=cors)
+
+
+def _pair(
+    application: Application, external_url: str, internal_url: str, where: str
+) -> tuple[ExternalURL, ExternalURL]:
+    external = read_url(external_url, f"{where}.external_url", wildcard=True)
+    _check_scheme(application, external, f"{where}.external_url")
+    internal = read_url(internal_url, f"{where}.internal_url", wildcard=True)
     if internal.wildcard and not external.wildcard:
         raise ConfigError(f"{where}.internal_url", f"{internal} is a wildcard, but external_url is not")
     if is_address(internal.host) and _is_forbidden(ip_address(internal.host.strip("[]"))):
         problem = f"{internal.host} is link-local, unspecified or multicast; such addresses are never published"
         raise ConfigError(f"{where}.internal_url", problem)
     return external, internal
+
+
+def _check_scheme(application: Application, external: ExternalURL, where: str) -> None:
+    if external.scheme == "http" and application.preauthentication != "passthrough":
+        raise ConfigError(where, "must be https; http is for pass-through applications only")
+
+
+def _alternate(application: Application, where: str) -> str:
+    segments = application.segments
+    if not segments:
+        raise ConfigError(where, "needs an external_url that it is the alternate of")
+    alternate = read_url(application.alternate_url, where)
+    _check_scheme(application, alternate, where)
+    if "*" in segments[0].external_url:
+        raise ConfigError(where, f"has no meaning for a wildcard, {segments[0].external_url}; remove it")
+    return str(alternate)
+
+
+def _checked_cors(cors: CrossOrigin, where: str) -> CrossOrigin:
+    """The rules with their origins in canonical form."""
+    if not cors.allowed_origins:
+        raise ConfigError(f"{where}.allowed_origins", "is empty; name origins, or leave the table out")
+    if "*" in cors.allowed_origins and cors.allow_credentials:
+        problem = 'cannot be true for the origin "*", which is every site there is; name the origins'
+        raise ConfigError(f"{where}.allow_credentials", problem)
+    for key in ("allowed_methods", "allowed_headers", "exposed_headers"):
+        for position, name in enumerate(getattr(cors, key)):
+            if not _TOKEN.fullmatch(name):
+                raise ConfigError(f"{where}.{key}[{position}]", f"{name!r} is not a name")
+    origins = (
+        origin if origin == "*" else _origin(origin, f"{where}.allowed_origins[{position}]")
+        for position, origin in enumerate(cors.allowed_origins)
+    )
+    return msgspec.structs.replace(cors, allowed_origins=tuple(origins))
+
+
+def _origin(origin: str, where: str) -> str:
+    return str(read_origin(origin, where, wildcard=True)).removesuffix("/")
 
 
 def _is_forbidden(address: IPv4Address | IPv6Address) -> bool:
@@ -165,11 +245,23 @@ def _check_source(value: str, where: str) -> None:
         raise ConfigError(where, f"{value!r} is not a source; use {_SOURCES}")
 
 
+def _check_home_page(application: Application, where: str) -> None:
+    page = application.home_page
+    if page and not application.segments:
+        raise ConfigError(f"{where}.home_page", "has no effect without an external URL; remove it")
+    if re.search(r"^/|^[a-z]+:|[\x00-\x20\x7f\\]", page) or ".." in page.partition("?")[0].split("/"):
+        raise ConfigError(f"{where}.home_page", f'{page!r} is not below the external URL; write for instance "start/"')
+
+
+#: Times that may be nothing: then there is no such limit.
+_OPTIONAL_TIMES = frozenset({"total", "ping"})
+
+
 def _check_times(application: Application, where: str) -> None:
     for key in ("timeouts", "session"):
         times = getattr(application, key)
         for name in times.__struct_fields__:
-            if getattr(times, name) <= 0:
+            if getattr(times, name) <= 0 and name not in _OPTIONAL_TIMES:
                 raise ConfigError(f"{where}.{key}.{name}", "must be longer than nothing")
     session = application.session
     if session.idle > session.absolute:

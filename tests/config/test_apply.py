@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appproxy.applications import Application, ConnectorGroup
+from appproxy.applications import Application, ConnectorGroup, from_document, to_document
 from appproxy.config import ApplyFile, parse_apply, read_apply
 from appproxy.config.publishing import check_groups, check_overlap, check_publishing
 from tests.config.files import Written
@@ -25,6 +25,12 @@ def written(**changes: str) -> str:
 def header(name: str, value: str) -> str:
     """An application with one header."""
     return written(sso=f'{{ mode = "header", header = [{{ name = "{name}", value = "{value}" }}] }}')
+
+
+def segment(**changes: str) -> str:
+    """An application with one segment; *changes* replace or add lines of that."""
+    lines = {"external_url": '"https://files.example.com/"', "internal_url": '"http://files.corp.local/"', **changes}
+    return written() + "[[application.segment]]\n" + "".join(f"{key} = {value}\n" for key, value in lines.items())
 
 
 HR = "apps.toml: application[hr]."
@@ -102,9 +108,68 @@ MISTAKES = {
     written(session__idle='"2d"'): HR + "session.idle: 2d is longer than session.absolute, 1d",
     written(cookies__secure="false"): HR + "cookies.secure: must be true; the relay's cookies are sent over https only",
     written(cookies__partitioned="true"): HR + 'cookies.partitioned: has an effect with same_site = "none" only',
-    written(translate__bodies="true"): HR + "translate.bodies: not available in this release; remove it",
-    written(origin__pinned="true"): HR + "origin.pinned: not available in this release; remove it",
-    written(maintenance="true"): HR + "maintenance: not available in this release; remove it",
+    written(external_url=""): HR + "external_url: is missing",
+    written(internal_url=""): HR + "internal_url: is missing",
+    written(external_url="", internal_url=""): HR + "external_url: is missing",
+    written(external_url="", segment="[]"): HR + "external_url: is missing",
+    written(external_url="", internal_url="", segment="[]", home_page='"start/"'): (
+        HR + "home_page: has no effect without an external URL; remove it"
+    ),
+    written(segment="[{}]"): HR + "segment[0].external_url: is missing",
+    segment(external_url='"http://hr.example.com/"'): (
+        HR + "segment[0].external_url: must be https; http is for pass-through applications only"
+    ),
+    segment(external_url='"https://hr.example.com"'): (
+        HR + "segment[0].external_url: https://hr.example.com/ belongs to external_url; one URL, one application"
+    ),
+    segment(internal_url='"http://169.254.169.254/"'): (
+        HR + "segment[0].internal_url: 169.254.169.254 is link-local, unspecified or multicast; "
+        "such addresses are never published"
+    ),
+    segment(internal_url='"http://*.corp.local/"'): (
+        HR + "segment[0].internal_url: http://*.corp.local/ is a wildcard, but external_url is not"
+    ),
+    segment() + written(id='"pay"', external_url='"https://files.example.com/"'): (
+        "apps.toml: application[pay].external_url: https://files.example.com/ belongs to application hr; "
+        "one URL, one application"
+    ),
+    segment() + written(id='"a"', external_url='"https://a.example/"', alternate_url='"https://files.example.com/"'): (
+        "apps.toml: application[a].alternate_url: https://files.example.com/ belongs to application hr; "
+        "one URL, one application"
+    ),
+    segment(cors="{}"): HR + "segment[0].cors.allowed_origins: is missing",
+    segment(cors="{ allowed_origins = [] }"): (
+        HR + "segment[0].cors.allowed_origins: is empty; name origins, or leave the table out"
+    ),
+    segment(cors='{ allowed_origins = ["https://a.example/x"] }'): (
+        HR + "segment[0].cors.allowed_origins[0]: 'https://a.example/x' has a path; write only scheme, host and port"
+    ),
+    segment(cors='{ allowed_origins = ["*"], allow_credentials = true }'): (
+        HR + 'segment[0].cors.allow_credentials: cannot be true for the origin "*", which is every site there is; '
+        "name the origins"
+    ),
+    segment(cors='{ allowed_origins = ["*"], allowed_headers = ["a b"] }'): (
+        HR + "segment[0].cors.allowed_headers[0]: 'a b' is not a name"
+    ),
+    written(alternate_url='"https://*.example.com/"'): (
+        HR + "alternate_url: 'https://*.example.com/' is a wildcard; name one host"
+    ),
+    written(alternate_url='"http://global.example.com/"'): (
+        HR + "alternate_url: must be https; http is for pass-through applications only"
+    ),
+    written(alternate_url='"https://hr.example.com/"'): (
+        HR + "alternate_url: https://hr.example.com/ belongs to external_url; one URL, one application"
+    ),
+    written(alternate_url='"https://hr.example.org/"', external_url='"https://*.example.com/"'): (
+        HR + "alternate_url: has no meaning for a wildcard, https://*.example.com/; remove it"
+    ),
+    written(alternate_url='"https://hr.example.org/"', external_url="", internal_url="", segment="[]"): (
+        HR + "alternate_url: needs an external_url that it is the alternate of"
+    ),
+    written(translate__alternate_url="true"): HR + "translate.alternate_url: has an effect with an alternate_url only",
+    written(timeouts__first_byte='"longer"'): (
+        HR + "timeouts.first_byte: 'longer' is not a duration; write \"30s\", \"5m\", \"12h\" or \"30d\""
+    ),
     written(rule='[{ paths = ["/admin/"] }]'): HR + "rule: not available in this release; remove it",
     '[[connector_group]]\nname = "hq"\n[[connector_group]]\nname = "hq"': (
         'apps.toml: connector_group[1].name: there are two groups "hq"; names are unique'
@@ -162,7 +227,42 @@ class TestReading(Written):
 
     def test_keys_of_later_releases_may_ask_for_nothing(self) -> None:
         """A file with everything of later releases turned off is accepted."""
-        self.read(written(translate__bodies="false", origin__pinned="false", segment="[]", maintenance="false"))
+        self.read(written(rule="[]", api="{}", sso__spn='""'))
+
+    @pytest.mark.feature("PUB-5")
+    def test_segments(self) -> None:
+        """Each segment has canonical addresses, and rules or none; the application's own pair comes first."""
+        rules = '{ allowed_origins = ["https://WWW.example.com:443", "https://*.example.org", "*"], max_age = "1h" }'
+        (application,) = self.read(segment(external_url='"https://Files.example.com:8443/a"', cors=rules)).applications
+        first, second = application.segments
+        self.assertEqual((first.external_url, first.cors), ("https://hr.example.com/", None))
+        self.assertEqual(second.external_url, "https://files.example.com:8443/a/")
+        assert second.cors is not None
+        self.assertEqual(second.cors.allowed_origins, ("https://www.example.com", "https://*.example.org", "*"))
+        self.assertEqual(second.cors.max_age, 3600)
+
+    @pytest.mark.feature("PUB-5")
+    def test_segments_alone(self) -> None:
+        """Segments may take the place of the two URLs; an empty list publishes nothing."""
+        text = segment().replace('external_url = "https://hr.example.com/"\n', "")
+        (application,) = self.read(text.replace('internal_url = "http://hr.corp.local:8080/"\n', "")).applications
+        self.assertEqual([each.external_url for each in application.segments], ["https://files.example.com/"])
+        (application,) = self.read(written(external_url="", internal_url="", segment="[]")).applications
+        self.assertEqual(application.segments, ())
+
+    @pytest.mark.feature("PUB-6")
+    def test_alternate_url(self) -> None:
+        """An alternate URL is canonical too."""
+        (application,) = self.read(
+            written(alternate_url='"https://HR.example.org"', translate__alternate_url="true")
+        ).applications
+        self.assertEqual(application.alternate_url, "https://hr.example.org/")
+
+    def test_a_long_wait(self) -> None:
+        """An origin may be given the long time by a word, and no limits at all where none are needed."""
+        (application,) = self.read(written(timeouts__first_byte='"long"', timeouts__total='"0s"')).applications
+        self.assertEqual((application.timeouts.first_byte, application.timeouts.total), (180, 0))
+        self.assertEqual(from_document(to_document(application), Application), application)
 
     def test_a_document_that_came_as_json(self) -> None:
         """The same checks hold for a document that is no file."""
