@@ -93,7 +93,8 @@ def _moved_path(path: bytes, old: bytes, new: bytes, strict: bool) -> bytes | No
 class Atlas:
     """Everything published, for links from one application to another; made once for each configuration.
 
-    :param pairs: external and internal address of every place, wildcards included.
+    :param pairs: external and internal address of every place, wildcards included; where one internal address has
+        several external ones, links lead to the first.
     """
 
     def __init__(self, pairs: Iterable[tuple[ExternalURL, InternalURL]] = ()) -> None:
@@ -104,6 +105,10 @@ class Atlas:
             key=lambda pair: (pair[0].wildcard, -len(pair[0].host), -len(pair[0].path)),
         )
         self._inwards = sorted(pairs, key=lambda pair: (pair[0].wildcard, -len(pair[0].host), -len(pair[0].path)))
+
+    def publishes(self, place: _Place) -> bool:
+        """Whether something is published at the very server of an external place."""
+        return any(place.is_at(external) for external, _ in self._inwards)
 
     def outwards(self, place: _Place) -> bytes | None:
         """The external address of an internal place, if it is published."""
@@ -143,13 +148,21 @@ class Atlas:
 class Translation:
     """Moves the addresses of one published place; made once and used for every request.
 
+    :param external: where the client asks.
     :param host_header: the origin sees its internal host; else the external one, with the internal path.
+    :param shown: where absolute links of answers lead, when that is another address than *external*.
     """
 
     def __init__(
-        self, external: ExternalURL, internal: InternalURL, host_header: bool = True, atlas: Atlas | None = None
+        self,
+        external: ExternalURL,
+        internal: InternalURL,
+        host_header: bool = True,
+        atlas: Atlas | None = None,
+        shown: ExternalURL | None = None,
     ) -> None:
         self.external, self.internal = external, internal
+        self.shown = shown or external
         self._host_header = host_header
         self._atlas = atlas or Atlas()
         #: Where the origin believes to be.
@@ -268,15 +281,21 @@ class Translation:
     def _place_down(self, place: _Place) -> bytes | None:
         moved = None
         if place.is_at(self.internal):
-            moved = place.moved(self.internal, self.external, strict=False)
+            moved = place.moved(self.internal, self.shown, strict=False)
         elif self._is_external(place):
             # The origin knows its external name, though perhaps not that it is reached by TLS or below another path.
-            moved = place.moved(self.external, self.external, strict=False)
-            moved = moved or place.moved(self.internal, self.external, strict=False)
+            moved = place.moved(self.external, self.shown, strict=False)
+            moved = moved or place.moved(self.internal, self.shown, strict=False)
         return moved or self._atlas.outwards(place)
 
     def _is_external(self, place: _Place) -> bool:
-        return self.external.matches(place.host) and place.port in (self.external.port, _DEFAULT_PORTS[place.scheme])
+        external = self.external
+        if not external.matches(place.host):
+            return False
+        if place.port == external.port:
+            return True
+        # Without its port, unless that is the address of something else.
+        return place.port == _DEFAULT_PORTS[place.scheme] and not self._atlas.publishes(place)
 
     def _refresh_down(self, value: bytes) -> bytes:
         match = _REFRESH.fullmatch(value)
@@ -291,17 +310,21 @@ class Translation:
         return _LINK_TARGET.sub(moved, value)
 
     def _origin_down(self, value: bytes) -> bytes:
+        """The origin that scripts come from: the very one that :meth:`_origin_up` moved."""
+        return self._origin_moved(value, self.external)
+
+    def _origin_moved(self, value: bytes, external: ExternalURL) -> bytes:
         place = _Place.parse(value, self.internal.scheme)
         if place is None or place.path or place.tail:
             return value
         if place.is_at(self.internal) or self._is_external(place):
-            return self.external.origin.encode("ascii")
+            return external.origin.encode("ascii")
         return self._atlas.origin_outwards(place) or value
 
     def _sources_down(self, value: bytes) -> bytes:
         def moved(found: re.Match[bytes]) -> bytes:
             source = found[0]
-            return self.reference_down(source) if b"/" in source[8:] else self._origin_down(source)
+            return self.reference_down(source) if b"/" in source[8:] else self._origin_moved(source, self.shown)
 
         return _SOURCE.sub(moved, value)
 

@@ -238,6 +238,24 @@ class DownTests(SynchronousTestCase):
         self.assertEqual(self.down(b"Location", b"http://sp.test/x", same), b"https://sp.test/x")
 
 
+@pytest.mark.feature("PUB-5")
+class PortTests(SynchronousTestCase):
+    """Several ports of one host."""
+
+    def test_links_lead_to_the_port_that_is_meant(self) -> None:
+        """A link without the port is taken for one with it only where nothing else is published there."""
+        engine = pair("https://bi.test:4747/", "https://bi.corp:4747/")
+        hub = pair("https://bi.test/", "https://bi.corp/")
+        alone, beside = Translation(*engine, atlas=Atlas([engine])), Translation(*engine, atlas=Atlas([engine, hub]))
+        for said, by_itself, together in (
+            (b"https://bi.corp/hub", b"https://bi.corp/hub", b"https://bi.test/hub"),
+            (b"https://bi.corp:4747/e", b"https://bi.test:4747/e", b"https://bi.test:4747/e"),
+            (b"https://bi.test/hub", b"https://bi.test:4747/hub", b"https://bi.test/hub"),
+        ):
+            self.assertEqual(alone.reference_down(said), by_itself)
+            self.assertEqual(beside.reference_down(said), together)
+
+
 class WildcardTests(SynchronousTestCase):
     """Many hosts in one application."""
 
@@ -252,3 +270,47 @@ class WildcardTests(SynchronousTestCase):
         """There is nothing to choose."""
         hr = Translation(*HR)
         self.assertIs(hr.at("apps.test"), hr)
+
+
+@pytest.mark.feature("PUB-6")
+class AlternateTests(SynchronousTestCase):
+    """An application with a second external address, to which the links of answers may lead."""
+
+    def setUp(self) -> None:
+        """The same application, asked at either address; links lead to the alternate one."""
+        external, internal = HR
+        self.alternate = ExternalURL.parse("https://global.test/people/")
+        atlas = Atlas([(self.alternate, internal), HR, WIKI])
+        self.at_external = Translation(external, internal, atlas=atlas, shown=self.alternate)
+        self.at_alternate = Translation(self.alternate, internal, atlas=atlas)
+
+    def test_absolute_links_lead_to_the_address_that_is_shown(self) -> None:
+        """Wherever somebody asked."""
+        for translation in (self.at_external, self.at_alternate):
+            for said in (b"http://intra.corp:8080/app/x?y", b"https://global.test/people/x?y"):
+                self.assertEqual(translation.reference_down(said), b"https://global.test/people/x?y")
+        self.assertEqual(self.at_external.reference_down(b"https://apps.test/hr/x"), b"https://global.test/people/x")
+
+    def test_what_belongs_to_the_page_stays_at_its_address(self) -> None:
+        """Paths are relative to the page, cookies belong to its host, scripts come from its origin."""
+        for translation, path, origin in (
+            (self.at_external, b"/hr/", b"https://apps.test"),
+            (self.at_alternate, b"/people/", b"https://global.test"),
+        ):
+            fields = [
+                (b"Location", b"/app/x"),
+                (b"Set-Cookie", b"a=b; Path=/app/; Domain=intra.corp"),
+                (b"Access-Control-Allow-Origin", b"http://intra.corp:8080"),
+            ]
+            moved = [(b"Location", path + b"x"), (b"Set-Cookie", b"a=b; Path=" + path), (fields[2][0], origin)]
+            self.assertEqual(translation.down(fields), moved)
+
+    def test_both_addresses_are_one_inside(self) -> None:
+        """The origin sees one place, wherever a page that refers to it was."""
+        for translation in (self.at_external, self.at_alternate):
+            for origin, path in ((b"https://apps.test", b"/hr/a"), (b"https://global.test", b"/people/a")):
+                fields = [(b"Host", b"any"), (b"Origin", origin), (b"Referer", origin + path)]
+                self.assertEqual(
+                    [value for _, value in translation.up(fields)],
+                    [b"intra.corp:8080", b"http://intra.corp:8080", b"http://intra.corp:8080/app/a"],
+                )
