@@ -32,10 +32,16 @@ class OriginRefused(OriginFailed):
     code, phase, reset = "origin-refused", Phase.CONNECT, Code.CONNECT
 
 
+class OriginConnectTimeout(OriginFailed):
+    """The origin accepted no connection from the connector in time."""
+
+    code, status, phase, reset = "origin-connect-timeout", 504, Phase.CONNECT, Code.CONNECT_TIMEOUT
+
+
 class OriginBusy(OriginFailed):
     """All connections that the connector may open to the origin stayed busy."""
 
-    code, status, phase, reset = "origin-busy", 504, Phase.CONNECT, Code.CONNECT
+    code, status, phase, reset = "origin-busy", 504, Phase.CONNECT, Code.CONNECT_TIMEOUT
 
 
 class OriginTLS(OriginFailed):
@@ -54,6 +60,12 @@ class OriginIdle(OriginFailed):
     """The origin fell silent in the middle of the exchange."""
 
     code, status, phase, reset = "origin-idle", 504, Phase.BODY, Code.IDLE
+
+
+class ExchangeTimeout(OriginFailed):
+    """The exchange took longer than the application allows from its request to the end of its answer."""
+
+    code, status, phase, reset = "exchange-timeout", 504, Phase.BODY, Code.TOTAL
 
 
 class OriginBrokeOff(OriginFailed):

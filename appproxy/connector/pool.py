@@ -18,9 +18,16 @@ from appproxy.applications import Timeouts
 from appproxy.connector.connection import OriginConnection
 from appproxy.connector.deadlines import NEVER, Deadlines
 from appproxy.connector.exchange import Asked
-from appproxy.connector.failures import OriginBusy, OriginFailed, OriginRefused, OriginTLS, OriginUnresolved
+from appproxy.connector.failures import (
+    OriginBusy,
+    OriginConnectTimeout,
+    OriginFailed,
+    OriginRefused,
+    OriginTLS,
+    OriginUnresolved,
+)
 from appproxy.connector.origin import PreparedURL
-from appproxy.net.failures import DialFailed, DnsFailed, TlsFailed
+from appproxy.net.failures import ConnectTimedOut, DialFailed, DnsFailed, TlsFailed
 
 #: More would cost an origin more than it gains: measured, a FIFO queue before 256 is five times cheaper than 4,000.
 MAX_CONNECTIONS: Final = 256
@@ -156,6 +163,8 @@ class Pool:
             failure = OriginUnresolved(problem.detail)
         except TlsFailed as problem:
             failure = OriginTLS(problem.detail)
+        except ConnectTimedOut as problem:
+            failure = OriginConnectTimeout(problem.detail)
         except DialFailed as problem:
             failure = OriginRefused(problem.detail)
         else:

@@ -20,7 +20,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from appproxy.net.failures import ConnectFailed, DialFailed, DnsFailed
+from appproxy.net.failures import ConnectFailed, ConnectTimedOut, DialFailed, DnsFailed
 from appproxy.net.readiness import readiness_of
 from appproxy.net.secure import SecureTransport
 from appproxy.net.sockets import Address, address_of, prepare
@@ -69,7 +69,7 @@ async def dial(
         if not targets:
             raise DnsFailed(f"{host} has no address")
     race = _Race(reactor, _alternating(targets), where)
-    connected = await deadline.limit(race.start(), ConnectFailed(f"{where}: no answer within {timeout:g} s"))
+    connected = await deadline.limit(race.start(), ConnectTimedOut(f"{where}: no answer within {timeout:g} s"))
     return await _establish(reactor, connected, factory, tls, host, timeout)
 
 
@@ -84,7 +84,7 @@ async def dial_path(
     :raises ConnectFailed: nobody listens there.
     """
     race = _Race(reactor, [(socket.AF_UNIX, path)], path)
-    late = ConnectFailed(f"{path}: no answer within {timeout:g} s")
+    late = ConnectTimedOut(f"{path}: no answer within {timeout:g} s")
     connected = await _Deadline(reactor, timeout).limit(race.start(), late)
     return await _establish(reactor, connected, factory, None, "", timeout)
 

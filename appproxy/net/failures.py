@@ -33,6 +33,13 @@ class ConnectFailed(DialFailed):
     phase = Phase.CONNECT
 
 
+class ConnectTimedOut(ConnectFailed):
+    """The other side accepted no connection in time."""
+
+    code = "connect-timeout"
+    status = 504
+
+
 class TlsFailed(DialFailed):
     """The other side was reached, but no trusted TLS connection came of it."""
 

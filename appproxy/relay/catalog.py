@@ -14,10 +14,11 @@ from appproxy.relay.policy import Assignment
 class Published:
     """One application with all that can be worked out once.
 
-    :ivar deadlines: for the connector, in seconds by phase.
+    :ivar pinned: each client connection has one to the origin for itself.
+    :ivar ping: seconds between pings to clients of idle WebSockets; 0: none.
     """
 
-    __slots__ = ("_claims", "_groups", "application", "assignment", "deadlines", "external", "id", "signs_in")
+    __slots__ = ("_claims", "_groups", "application", "assignment", "external", "id", "ping", "pinned", "signs_in")
 
     def __init__(self, application: Application) -> None:
         self.application = application
@@ -25,12 +26,8 @@ class Published:
         self.external = ExternalURL.parse(application.external_url)
         self.assignment = Assignment(application)
         self.signs_in = application.preauthentication == "oidc"
-        timeouts = application.timeouts
-        self.deadlines = {
-            "connect": float(timeouts.connect),
-            "first_byte": float(timeouts.first_byte),
-            "idle": float(timeouts.idle),
-        }
+        self.pinned = application.origin.pinned
+        self.ping = float(application.timeouts.ping)
         sources = [rule.value for rule in application.sso.header] if application.sso.mode == "header" else []
         self._claims = tuple(source.partition(":")[2] for source in sources if source.startswith("claim:"))
         self._groups = "groups" in sources

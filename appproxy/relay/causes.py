@@ -24,10 +24,12 @@ CAUSES: dict[int, tuple[int, str, Side, Phase]] = {
     Code.NOT_ALLOWED: (502, "not-allowed-here", Side.CONNECTOR, Phase.POLICY),
     Code.DNS: (502, "origin-unresolved", Side.ORIGIN, Phase.DNS),
     Code.CONNECT: (502, "origin-unreachable", Side.ORIGIN, Phase.CONNECT),
+    Code.CONNECT_TIMEOUT: (504, "origin-connect-timeout", Side.ORIGIN, Phase.CONNECT),
     Code.TLS: (502, "origin-tls", Side.ORIGIN, Phase.TLS),
     Code.SSO: (502, "sso-failed", Side.CONNECTOR, Phase.SSO),
     Code.FIRST_BYTE: (504, "origin-timeout", Side.ORIGIN, Phase.FIRST_BYTE),
     Code.IDLE: (504, "origin-idle", Side.ORIGIN, Phase.BODY),
+    Code.TOTAL: (504, "exchange-timeout", Side.ORIGIN, Phase.BODY),
     Code.ORIGIN_BROKE_OFF: (502, "origin-broke-off", Side.ORIGIN, Phase.FIRST_BYTE),
     Code.NOT_HTTP: (502, "origin-not-http", Side.ORIGIN, Phase.FIRST_BYTE),
 }

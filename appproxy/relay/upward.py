@@ -26,7 +26,6 @@ def upward_head(exchange: ClientExchange, published: Published, identity: Identi
                 application=published.id,
                 client=exchange.client,
                 identity=None if identity is None else published.outline(identity),
-                deadlines=published.deadlines,
                 scheme=exchange.scheme,
                 host=exchange.authority,
             )

@@ -101,6 +101,12 @@ class Revoked(Document, frozen=True):
     reason: str = ""
 
 
+class Unpin(Document, frozen=True):
+    """Relay: the client connection that requests of this channel called *affinity* is gone."""
+
+    affinity: str
+
+
 #: Who may send which document; None is either.
 SENDERS: Final[dict[str, Side | None]] = {
     "hello": Side.CONNECTOR,
@@ -112,9 +118,10 @@ SENDERS: Final[dict[str, Side | None]] = {
     "drain": None,
     "renew": None,
     "revoked": Side.RELAY,
+    "unpin": Side.RELAY,
 }
 
-AnyDocument = Hello | Welcome | Assignments | Applied | Refused | Health | Drain | Renew | Revoked
+AnyDocument = Hello | Welcome | Assignments | Applied | Refused | Health | Drain | Renew | Revoked | Unpin
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[str, Any]).decode

@@ -56,6 +56,8 @@ class Code(IntEnum):
     IDLE = 23
     ORIGIN_BROKE_OFF = 24
     NOT_HTTP = 25
+    CONNECT_TIMEOUT = 26
+    TOTAL = 27
 
 
 HEADER: Final = Struct("!IBBI")

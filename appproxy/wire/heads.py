@@ -40,7 +40,6 @@ class Standing(msgspec.Struct, array_like=True, gc=False):
     :ivar host: the external authority that the client named; *scheme* the one that it used.
     :ivar identity: who asks, for single sign-on; None for pass-through.
     :ivar trace: the W3C trace context to continue.
-    :ivar deadlines: seconds by phase: ``connect``, ``first_byte``, ``idle``.
     """
 
     fields: Fields
@@ -48,8 +47,6 @@ class Standing(msgspec.Struct, array_like=True, gc=False):
     client: Short = ""
     identity: dict[str, Any] | None = None
     trace: Short = ""
-    affinity: Short = ""
-    deadlines: dict[str, float] = {}
     scheme: Short = "https"
     host: Short = ""
 
@@ -75,25 +72,39 @@ class RequestHead:
     """A request as the relay hands it to a connector; nothing in it may be changed, requests share parts of it.
 
     :ivar length: of the body in bytes, where the client said it.
+    :ivar affinity: names the client's connection when it shall have one at the origin for itself; else empty.
     """
 
-    __slots__ = ("length", "method", "packed", "request_id", "target")
+    __slots__ = ("affinity", "length", "method", "packed", "request_id", "target")
 
     def __init__(
-        self, method: bytes, target: bytes, packed: Packed, request_id: str = "", length: int | None = None
+        self,
+        method: bytes,
+        target: bytes,
+        packed: Packed,
+        request_id: str = "",
+        length: int | None = None,
+        affinity: str = "",
     ) -> None:
         self.method = method
         self.target = target
         self.packed = packed
         self.request_id = request_id
         self.length = length
+        self.affinity = affinity
 
     @classmethod
     def of(
-        cls, method: bytes, target: bytes, standing: Standing, request_id: str = "", length: int | None = None
+        cls,
+        method: bytes,
+        target: bytes,
+        standing: Standing,
+        request_id: str = "",
+        length: int | None = None,
+        affinity: str = "",
     ) -> RequestHead:
         """A head whose standing part is nobody else's."""
-        return cls(method, target, Packed(standing), request_id, length)
+        return cls(method, target, Packed(standing), request_id, length, affinity)
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method!r} {self.target!r} for {self.standing.application}>"
@@ -102,10 +113,10 @@ class RequestHead:
         return isinstance(other, RequestHead) and self._parts() == other._parts()
 
     def __hash__(self) -> int:
-        return hash((self.method, self.target, self.packed.octets, self.request_id, self.length))
+        return hash((self.method, self.target, self.packed.octets, self.request_id, self.length, self.affinity))
 
     def _parts(self) -> tuple[object, ...]:
-        return self.method, self.target, self.standing, self.request_id, self.length
+        return self.method, self.target, self.standing, self.request_id, self.length, self.affinity
 
     @property
     def standing(self) -> Standing:
@@ -121,6 +132,7 @@ class _Request(msgspec.Struct, array_like=True, gc=False):
     request_id: Short
     length: Annotated[int, Meta(ge=0, le=10**18)] | None
     standing: bytes
+    affinity: Short = ""
 
 
 class ResponseHead(msgspec.Struct, array_like=True, gc=False):
@@ -149,7 +161,8 @@ _trailers = msgspec.msgpack.Decoder(Fields).decode
 
 def encode_request(head: RequestHead) -> bytes:
     """The payload of a HEADERS frame that opens a stream; :raises HeadTooLarge: no channel would carry it."""
-    payload = _encode((head.method, head.target, head.request_id, head.length, head.packed.octets))
+    parts = (head.method, head.target, head.request_id, head.length, head.packed.octets)
+    payload = _encode((*parts, head.affinity) if head.affinity else parts)
     if len(payload) > MAX_HEAD:
         raise HeadTooLarge(f"{len(payload)} bytes")
     return payload
@@ -184,7 +197,9 @@ def decode_request(payload: bytes) -> RequestHead:
         packed = _known.get(request.standing) or _read_standing(request.standing)
     except (ValueError, RecursionError) as problem:
         raise MalformedHead(f"request head: {problem}") from None
-    return RequestHead(request.method, request.target, packed, request.request_id, request.length)
+    return RequestHead(
+        request.method, request.target, packed, request.request_id, request.length, request.affinity
+    )
 
 
 def _read_standing(octets: bytes) -> Packed:

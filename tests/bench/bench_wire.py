@@ -43,7 +43,6 @@ STANDING = Packed(
         "hr",
         "192.0.2.7",
         IDENTITY,
-        deadlines={"connect": 10.0, "first_byte": 85.0, "idle": 300.0},
         host="hr.example.com",
     )
 )

@@ -6,7 +6,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.connector import pool
-from appproxy.net.failures import ConnectFailed, DnsFailed, TlsFailed
+from appproxy.net.failures import ConnectFailed, ConnectTimedOut, DnsFailed, TlsFailed
 from appproxy.wire.frames import Code
 from tests.connector.rig import HR, OriginSocket, Rig
 
@@ -126,6 +126,7 @@ class PoolTests(SynchronousTestCase):
         for problem, code, cause in (
             (DnsFailed("hr.corp.local: unknown"), Code.DNS, "origin-unresolved"),
             (ConnectFailed("10.0.0.1: refused"), Code.CONNECT, "origin-refused"),
+            (ConnectTimedOut("10.0.0.1: no answer"), Code.CONNECT_TIMEOUT, "origin-connect-timeout"),
             (TlsFailed("hr.corp.local: expired"), Code.TLS, "origin-tls"),
         ):
             self.rig.refusals.append(problem)
@@ -205,7 +206,7 @@ class CrowdTests(SynchronousTestCase):
             self.rig.advance(10)
             for socket in self.rig.sockets:
                 socket.say(b"1\r\nx\r\n")
-        self.assertEqual(([asking.reset for asking in slow], waiting.reset), ([None, None], Code.CONNECT))
+        self.assertEqual(([asking.reset for asking in slow], waiting.reset), ([None, None], Code.CONNECT_TIMEOUT))
         self.assertEqual(self.rig.records[-1][5], "origin-busy")
 
     def test_whoever_gives_up_leaves_the_queue(self) -> None:

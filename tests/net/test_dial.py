@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from appproxy.errors import Phase
 from appproxy.net.dial import _alternating, dial, dial_path
-from appproxy.net.failures import ConnectFailed, DnsFailed, TlsFailed
+from appproxy.net.failures import ConnectFailed, ConnectTimedOut, DnsFailed, TlsFailed
 from appproxy.net.readiness import readiness_of
 from appproxy.net.tls import client_tls
 from tests.net.kit import Link, Recorder, soon, turn, until
@@ -133,7 +133,7 @@ class TestGivingUp:
     @ensureDeferred
     async def test_nobody_answers(self, silent: int) -> None:
         """The connection has a deadline, and nothing stays behind."""
-        with pytest.raises(ConnectFailed, match=r"within 0\.02 s"):
+        with pytest.raises(ConnectTimedOut, match=r"within 0\.02 s"):
             await soon(dial(reactor, "127.0.0.1", silent, lambda _: Recorder(), timeout=0.02))
         assert not readiness_of(reactor)._watched
 

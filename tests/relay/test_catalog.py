@@ -103,11 +103,10 @@ class FindTests(SynchronousTestCase):
 
 
 class PublishedTests(SynchronousTestCase):
-    def test_deadlines(self) -> None:
-        """The connector's deadlines are the application's timers, in seconds."""
+    def test_what_is_worked_out_once(self) -> None:
+        """What every request asks of its application is at hand."""
         published = Published(application("a", "https://a.example.com/"))
-        self.assertEqual(published.deadlines, {"connect": 10.0, "first_byte": 85.0, "idle": 300.0})
-        self.assertTrue(published.signs_in)
+        self.assertEqual((published.signs_in, published.pinned, published.ping), (True, False, 0.0))
         self.assertIn("https://a.example.com/", repr(published))
 
     def test_outline_tells_no_more_than_needed(self) -> None:
