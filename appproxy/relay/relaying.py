@@ -83,8 +83,8 @@ class Relaying:
             if exchange.upgrade:
                 stream.finish()
             length = _length(head.fields)
-            if end and length is None and exchange.head.method != b"HEAD":
-                length = 0
+            if end and length is None and exchange.head.method != b"HEAD" and head.status != 304:
+                length = 0  # after HEAD, and in a 304, it would be the length of something else
             if end:
                 self._ended(exchange.begin(head.status, head.reason, fields, length), ())
             else:
