@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 REQUIRED = "required"
 _TITLE = re.compile(r"^(.+)\n([-~=^])\2+\n", re.MULTILINE)
-_KEY = re.compile(r"^``([a-z_]+)`` — (.+)$", re.MULTILINE)
+_KEY = re.compile(r"^``([a-z0-9_]+)`` — (.+)$", re.MULTILINE)
 _THREAT = re.compile(r"\b[ASCRD][0-9]{2}\b")
 
 

@@ -26,8 +26,6 @@ DEFAULT_PUBLIC_URL = "https://proxy.localhost:4443"
 LATER: dict[str, tuple[object, ...]] = {
     "relay.workers": (1,),
     "listen.metrics": ("",),
-    "listen.proxy_protocol": (False,),
-    "listen.trusted_proxies": ([],),
     "tls.acme": ({},),
     "provider.private_key": ("",),
     "provider.private_key_file": ("",),
@@ -57,8 +55,14 @@ class Listen(Value, frozen=True):
     #: Absent: ``admin.sock`` in the state folder.
     admin: ListenAddress | None = None
     metrics: ListenAddress | None = None
+    #: Networks of balancers and proxies in front: what they say about clients is believed.
     trusted_proxies: tuple[Network, ...] = ()
+    #: Which fields they say it in; clients' copies of the other kind would pass through them unchanged.
+    trusted_fields: Literal["x-forwarded", "forwarded"] = "x-forwarded"
+    #: They begin every connection with the PROXY protocol, version 1 or 2.
     proxy_protocol: bool = False
+    #: Offer HTTP/2 to clients by TLS; it costs several times the processor time of HTTP/1.1.
+    http2: bool = False
 
 
 class StoreSettings(Value, frozen=True):
@@ -119,6 +123,10 @@ class Limits(Value, frozen=True):
     keep_alive: Duration = Duration(75)
     #: Nothing of a request body or an answer moved for this long: the client is gone.
     body_idle: Duration = Duration(60)
+    #: Octets of a request body that must come per second, on average since its beginning; 0 for no such limit.
+    body_rate: Size = Size(240)
+    #: A client that takes nothing of the answer that waits for it is gone after this time.
+    write_idle: Duration = Duration(120)
     connections: int = 10_000
     connections_per_address: int = 512
 
@@ -179,6 +187,8 @@ def _check_listen(listen: Listen, relay: Relay, place: Place) -> Listen:
             raise place.error(f"listen.clients[{position}]", "clients cannot come by a Unix socket; write tls or tcp")
         if listen.clients.index(address) != position and address.port != 0:
             raise place.error(f"listen.clients[{position}]", f"{address} is listed twice")
+    if listen.proxy_protocol and not listen.trusted_proxies:
+        raise place.error("listen.proxy_protocol", "needs listen.trusted_proxies: the networks of those who speak it")
     if listen.connectors.kind not in ("tls", "systemd"):
         raise place.error("listen.connectors", 'connectors come by TLS only; write for instance "tls:8443"')
     if listen.connectors in listen.clients and listen.connectors.port != 0:
@@ -257,7 +267,7 @@ def _check_session(session: Session, place: Place) -> Session:
 
 def _check_limits(limits: Limits, place: Place) -> Limits:
     for name in limits.__struct_fields__:
-        if getattr(limits, name) <= 0:
+        if getattr(limits, name) <= 0 and name != "body_rate":
             raise place.error(f"limits.{name}", "must be more than 0")
     if limits.target > limits.head:
         raise place.error("limits.target", f"{limits.target} is more than limits.head, {limits.head}")

@@ -23,6 +23,7 @@ from zope.interface import implementer
 from appproxy.config.listening import ListenAddress
 from appproxy.errors import ConfigError
 from appproxy.net.binding import open_socket
+from appproxy.net.introduction import Introduction
 from appproxy.net.readiness import readiness_of
 from appproxy.net.secure import HANDSHAKE_SECONDS, SecureTransport
 from appproxy.net.sockets import Address, address_of, prepare
@@ -34,6 +35,8 @@ ACCEPTS_PER_TURN = 64
 PAUSE_SECONDS = (0.1, 1.0)
 #: Seconds in which refused connections are told of only once.
 REFUSAL_LOG_SECONDS = 60.0
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -57,7 +60,7 @@ class Limits:
 
     total: int = 20_000
     per_address: int = 256
-    exempt: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    exempt: tuple[Network, ...] = ()
     handshake_seconds: float = HANDSHAKE_SECONDS
 
 
@@ -66,6 +69,7 @@ class Listening:
     """One listening socket and the connections accepted from it.
 
     :ivar connections: those that are open, handshakes included; to drain or abort them.
+    :ivar introductions: those whose PROXY protocol preface has not come whole yet.
     :ivar refused: how many were closed because of a limit.
     """
 
@@ -79,6 +83,7 @@ class Listening:
         tls: TLSChooser | None,
         limits: Limits,
         name: str,
+        introduced_by: tuple[Network, ...] = (),
     ) -> None:
         """Own *listening*, a non-blocking socket; nothing is accepted before :meth:`start`."""
         self._reactor = reactor
@@ -88,6 +93,7 @@ class Listening:
         self._tls = tls
         self._limits = limits
         self._name = name
+        self._introduced_by = introduced_by
         self._by_client: Counter[str] = Counter()
         self._pause: Any = None
         self._pauses = 0
@@ -95,6 +101,7 @@ class Listening:
         self._path: Path | None = None
         self.address = address_of(listening.family, listening.getsockname())
         self.connections: set[SocketTransport] = set()
+        self.introductions: set[Introduction] = set()
         self.refused = 0
 
     def __repr__(self) -> str:
@@ -123,6 +130,8 @@ class Listening:
             self._pause = None
         self._watch.removeReader(self)
         self._socket.close()
+        for introduction in list(self.introductions):
+            introduction.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -176,11 +185,31 @@ class Listening:
         self._watch.addReader(self)
 
     def _accepted(self, accepted: socket.socket, peer: Address) -> None:
+        if len(self.connections) + len(self.introductions) >= self._limits.total:
+            self._refuse(accepted, "too many connections in total")
+        elif not self._introduced_by:
+            self._admit(accepted, peer)
+        elif _is_in(peer, self._introduced_by):
+            seconds = self._limits.handshake_seconds
+            introduction = Introduction(self._reactor, accepted, peer, seconds, self._introduced)
+            self.introductions.add(introduction)
+            introduction.start()
+        else:
+            self._refuse(accepted, f"no trusted proxy at {_host_of(peer)}")
+
+    def _introduced(self, introduction: Introduction, accepted: socket.socket | None, problem: str) -> None:
+        """A balancer has said for whom a connection is, or has not; then the connection is closed already."""
+        self.introductions.discard(introduction)
+        if accepted is not None:
+            self._admit(accepted, introduction.client)
+        elif problem:
+            self._tell_refused(f"PROXY protocol of {_host_of(introduction.client)}: {problem}")
+
+    def _admit(self, accepted: socket.socket, peer: Address) -> None:
+        """Begin a connection of *peer*, the real client, if it may have another."""
         client = self._client_of(peer)
-        if len(self.connections) >= self._limits.total:
-            self._refuse(accepted, "in total")
-        elif client and self._by_client[client] >= self._limits.per_address:
-            self._refuse(accepted, f"from {client}")
+        if client and self._by_client[client] >= self._limits.per_address:
+            self._refuse(accepted, f"too many connections from {client}")
         else:
             try:
                 transport = self._transport(accepted, peer)
@@ -203,24 +232,27 @@ class Listening:
         """Return what the limit per client counts, empty if nothing."""
         if isinstance(peer, UNIXAddress):
             return ""
-        address = ipaddress.ip_address(peer.host)
-        if any(address in network for network in self._limits.exempt):
+        if self._limits.exempt and _is_in(peer, self._limits.exempt):
             return ""
+        address = ipaddress.ip_address(peer.host.partition("%")[0])
         if address.version == 6:
             return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
         return peer.host
 
-    def _refuse(self, accepted: socket.socket, which: str) -> None:
+    def _refuse(self, accepted: socket.socket, why: str) -> None:
         accepted.close()
+        self._tell_refused(why)
+
+    def _tell_refused(self, why: str) -> None:
         self.refused += 1
         now = self._reactor.seconds()
         if now - self._refusals_told >= REFUSAL_LOG_SECONDS:
             self._refusals_told = now
             self.log.warn(
-                "{name}: too many connections {which}; new ones are closed ({refused} so far)",
+                "{name}: {why}; such connections are closed ({refused} so far)",
                 event="net.refused",
                 name=self._name,
-                which=which,
+                why=why,
                 refused=self.refused,
             )
 
@@ -265,6 +297,18 @@ class Listening:
         self.stop()
 
 
+def _is_in(peer: Address, networks: tuple[Network, ...]) -> bool:
+    """Whether an address belongs to one of *networks*; a Unix socket's belongs to none."""
+    if isinstance(peer, UNIXAddress):
+        return False
+    address = ipaddress.ip_address(peer.host.partition("%")[0])
+    return any(address in network for network in networks)
+
+
+def _host_of(peer: Address) -> str:
+    return str(getattr(peer, "host", "a Unix socket"))
+
+
 def listen(
     reactor: Any,
     address: ListenAddress,
@@ -275,6 +319,7 @@ def listen(
     where: str = "listen.clients",
     mode: int = 0o660,
     environ: MutableMapping[str, str] | None = None,
+    introduced_by: tuple[Network, ...] = (),
 ) -> Listening:
     """Listen on *address* and give each connection a protocol.
 
@@ -283,15 +328,16 @@ def listen(
     :param tls: the certificates; required for ``tls:``, used for ``systemd:`` if given, and not for the others.
     :param where: the setting to blame.
     :param mode: of a Unix socket's file.
+    :param introduced_by: networks of balancers, which begin every connection with the PROXY protocol; others are
+        closed.  Empty: nobody speaks it.
     :raises ConfigError: the address cannot be had, and what to do about it.
     """
     if address.kind == "tls" and tls is None:
         raise ConfigError(where, "tls: needs certificates; name their directory in tls.certificates")
     if address.kind in ("tcp", "unix"):
         tls = None
-    listening = Listening(
-        reactor, open_socket(address, where, mode=mode, environ=environ), protocol_factory, tls, limits, where
-    )
+    opened = open_socket(address, where, mode=mode, environ=environ)
+    listening = Listening(reactor, opened, protocol_factory, tls, limits, where, introduced_by)
     if address.kind == "unix":
         listening.unlink_at_stop(Path(address.path))
     listening.start()

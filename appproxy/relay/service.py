@@ -247,13 +247,19 @@ class RelayService(Service):
     def _listen_everywhere(self, clients: ServerCertificates, connectors: ServerCertificates) -> None:
         config = self.config.listen
         per_client = ConnectionLimits(
-            total=self.config.limits.connections, per_address=self.config.limits.connections_per_address
+            total=self.config.limits.connections,
+            per_address=self.config.limits.connections_per_address,
+            exempt=config.trusted_proxies,
         )
+        introduced_by = config.trusted_proxies if config.proxy_protocol else ()
         for address in config.clients:
             secure = address.kind in ("tls", "systemd")
             settings = self._front(self._gateway.respond, secure)
             self._listening.append(
-                listen(self._reactor, address, lambda _, s=settings: Front(s), clients, limits=per_client)  # type: ignore[misc]
+                listen(
+                    self._reactor, address, lambda _, s=settings: Front(s), clients,  # type: ignore[misc]
+                    limits=per_client, introduced_by=introduced_by,
+                )
             )
         door = self._front(self._answer_connector, secure=True)
         self._listening.append(

@@ -46,7 +46,12 @@ MISTAKES = {
     ),
     "[relay]\nworkers = 2": "relay.toml: relay.workers: not available in this release; remove it",
     "[relay]\nworkers = true": "relay.toml: relay.workers: not available in this release; remove it",
-    "[listen]\nproxy_protocol = true": "relay.toml: listen.proxy_protocol: not available in this release; remove it",
+    "[listen]\nproxy_protocol = true": (
+        "relay.toml: listen.proxy_protocol: needs listen.trusted_proxies: the networks of those who speak it"
+    ),
+    '[listen]\ntrusted_fields = "x-real-ip"': (
+        'relay.toml: listen.trusted_fields: \'x-real-ip\' is not one of "x-forwarded", "forwarded"'
+    ),
     "[tls.acme]\nagree = true": "relay.toml: tls.acme: not available in this release; remove it",
     '[admin]\ngroups = ["a"]': "relay.toml: admin: not available in this release; remove it",
     "[listen]\nclients = []": 'relay.toml: listen.clients: is empty; write for instance ["tls:443"]',

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from appproxy.config.listening import ListenAddress
 from appproxy.net.certificates import Certificates
 from appproxy.net.dial import dial, dial_path
-from appproxy.net.listen import Limits, Listening, listen
+from appproxy.net.listen import Limits, Listening, Network, listen
 from appproxy.net.tls import ClientTLS, client_tls
 from tests.fakes.certificates import Authority
 
@@ -107,8 +107,10 @@ class Link:
         self.listening: Listening | None = None
         self.path = str(directory / "socket")
 
-    def listen(self, factory: Callable[[], Protocol] = Recorder, **settings: Any) -> Listening:
-        """Open the listener."""
+    def listen(
+        self, factory: Callable[[], Protocol] = Recorder, introduced_by: tuple[Network, ...] = (), **settings: Any
+    ) -> Listening:
+        """Open the listener; *settings* are its limits."""
         if self.kind == "tls":
             certificates = self.directory / "certificates"
             certificates.mkdir()
@@ -124,7 +126,9 @@ class Link:
             self.accepted.append(factory())
             return self.accepted[-1]
 
-        self.listening = listen(reactor, address, build, self.certificates, limits=Limits(**settings))
+        self.listening = listen(
+            reactor, address, build, self.certificates, limits=Limits(**settings), introduced_by=introduced_by
+        )
         return self.listening
 
     async def dial(self, factory: Callable[[], Protocol] = Recorder, tls: ClientTLS | None = None) -> Any:
@@ -157,11 +161,15 @@ class Link:
         connected.connect(self.path if self.kind == "unix" else ("127.0.0.1", self.listening.port))
         return connected
 
-    def blocking(self, talk: Callable[[Any], Any]) -> Deferred[Any]:
-        """Run *talk* with a blocking client, with the standard library's TLS if that is the kind, in a thread."""
+    def blocking(self, talk: Callable[[Any], Any], first: bytes = b"") -> Deferred[Any]:
+        """Run *talk* with a blocking client, with the standard library's TLS if that is the kind, in a thread.
+
+        *first* is said in the clear.
+        """
 
         def run() -> Any:
             with self.connect() as connected:
+                connected.sendall(first)
                 if self.kind != "tls":
                     return talk(connected)
                 context = ssl.create_default_context(cadata=self.authority.pem)

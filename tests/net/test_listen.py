@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
 
 from appproxy.config.listening import ListenAddress
 from appproxy.errors import ConfigError
@@ -157,3 +158,100 @@ async def test_repr(tcp_link: Link) -> None:
     assert "1 connections" in repr(tcp_link.listening)
     assert tcp_link.listening is not None
     await soon(turn())
+
+
+ANYWHERE_HERE = (ipaddress.ip_network("127.0.0.0/8"),)
+LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 50000 443\r\n"
+
+
+class TestIntroductions:
+    """The PROXY protocol in front of TLS and plain connections."""
+
+    async def refusals(self, link: Link, count: int, logged: list[Any]) -> list[str]:
+        """Wait for so many refusals; what the log said of them."""
+        await until(lambda: link.listening is not None and link.listening.refused == count)
+        said = [event["why"] for event in logged if event["event"] == "net.refused"]
+        logged.clear()
+        return said
+
+    @pytest.mark.feature("HTTP-3")
+    @ensureDeferred
+    async def test_the_clients_address(self, tcp_link: Link) -> None:
+        """The client that the balancer names is the peer; what follows the preface is delivered, and nothing of it."""
+        tcp_link.listen(introduced_by=ANYWHERE_HERE)
+        with tcp_link.connect() as client:
+            for octet in LINE:
+                client.send(bytes([octet]))
+                await turn()
+            client.send(b"hello")
+            await until(lambda: tcp_link.accepted and tcp_link.accepted[0].received)
+            [accepted] = tcp_link.accepted
+            assert accepted.transport.getPeer().host == "192.0.2.7"
+            assert accepted.received == b"hello"
+
+    @pytest.mark.feature("HTTP-3")
+    @ensureDeferred
+    async def test_before_the_handshake(self, tls_link: Link) -> None:
+        """The preface comes in the clear, then TLS begins."""
+        tls_link.listen(introduced_by=ANYWHERE_HERE)
+        await tls_link.blocking(lambda client: client.send(b"hello"), first=LINE)
+        await until(lambda: tls_link.accepted and tls_link.accepted[0].received)
+        assert tls_link.accepted[0].transport.getPeer().host == "192.0.2.7"
+
+    @ensureDeferred
+    async def test_the_limit_counts_clients(self, tcp_link: Link, logged: list[Any]) -> None:
+        """The limit per address is for those behind the balancer, not for the balancer."""
+        listening = tcp_link.listen(introduced_by=ANYWHERE_HERE, per_address=1, exempt=ANYWHERE_HERE)
+        clients = [tcp_link.connect() for _ in range(4)]
+        for client in clients[:2]:
+            client.send(LINE)
+        clients[2].send(LINE.replace(b".7 ", b".8 "))
+        clients[3].send(b"PROXY UNKNOWN\r\n")
+        await until(lambda: len(listening.connections) == 3)
+        assert await self.refusals(tcp_link, 1, logged) == ["too many connections from 192.0.2.7"]
+        for client in clients:
+            client.close()
+        await until(lambda: not listening.connections)
+        assert not listening._by_client
+
+    @ensureDeferred
+    async def test_strangers(self, tcp_link: Link, logged: list[Any]) -> None:
+        """N12: whoever is no trusted proxy is closed, whatever it says."""
+        tcp_link.listen(introduced_by=(ipaddress.ip_network("192.0.2.0/24"),))
+        with tcp_link.connect() as client:
+            client.send(LINE)
+            assert await self.refusals(tcp_link, 1, logged) == ["no trusted proxy at 127.0.0.1"]
+        assert not tcp_link.accepted
+
+    @ensureDeferred
+    async def test_no_preface(self, tcp_link: Link, logged: list[Any]) -> None:
+        """A trusted proxy that does not speak it is closed, and the log says so."""
+        listening = tcp_link.listen(introduced_by=ANYWHERE_HERE)
+        with tcp_link.connect() as client:
+            client.send(b"GET / HTTP/1.1\r\n")
+            assert await self.refusals(tcp_link, 1, logged) == ["PROXY protocol of 127.0.0.1: no PROXY protocol"]
+        assert not listening.introductions
+        assert not tcp_link.accepted
+
+    @ensureDeferred
+    async def test_slow_and_gone(self, tcp_link: Link, logged: list[Any]) -> None:
+        """D05: a preface has a time limit; a balancer that merely goes away is not worth a line."""
+        listening = tcp_link.listen(introduced_by=ANYWHERE_HERE, handshake_seconds=0.2)
+        gone, slow = tcp_link.connect(), tcp_link.connect()
+        await until(lambda: len(listening.introductions) == 2)
+        gone.close()
+        slow.send(LINE[:10])
+        [said] = await self.refusals(tcp_link, 1, logged)
+        assert said == "PROXY protocol of 127.0.0.1: did not end within 0.2 s"
+        assert not listening.introductions
+        slow.close()
+
+    @ensureDeferred
+    async def test_stopping(self, tcp_link: Link) -> None:
+        """A connection that was not introduced ends with the listener, and counts in the total before."""
+        listening = tcp_link.listen(introduced_by=ANYWHERE_HERE, total=1)
+        with tcp_link.connect() as client:
+            await until(lambda: listening.introductions)
+            listening.stop()
+            assert not listening.introductions
+            assert await soon(deferToThread(client.recv, 10)) == b""
