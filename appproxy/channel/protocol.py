@@ -203,6 +203,8 @@ class Channel:
             stream.release_source()
             if stream.receiver is not None:
                 stream.receiver.stream_reset(Code.NONE, "the channel was lost")
+        if self._opener is not None:
+            self._opener.channel_lost(self)
         self._owner.channel_lost(self, code, reason)
 
     def _violated(self, violation: ChannelViolation) -> None:

@@ -217,3 +217,6 @@ class Opener(Protocol):
 
     def stream_opened(self, stream: Stream, head: RequestHead, end: bool, upgrade: bool) -> None:
         """A request arrived; set ``stream.receiver`` before returning unless it has already ended."""
+
+    def channel_lost(self, channel: Channel) -> None:
+        """The channel is gone; its streams have been told already."""

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from appproxy.channel.stream import Stream
 from appproxy.connector.connection import OriginConnection
+from appproxy.connector.deadlines import Limit
 from appproxy.connector.exchange import OriginResponse
 from appproxy.errors import AppproxyError
 from appproxy.http.messages import Field
@@ -24,19 +25,21 @@ class Carriage:
     """Receiver of a stream, source of a request's body, taker of an answer's body.
 
     :ivar journey: what is cancelled when the relay resets the stream.
+    :ivar limit: until when all of it has to be over, if the application says so.
     :ivar status: of the answer; 0 while there is none.
     :ivar sso: cleans the request's trailers.
     """
 
     __slots__ = (
-        "_connection", "_done", "_dropping", "_ended", "_held", "_trailers", "head", "journey", "sso", "status",
-        "stream",
+        "_connection", "_done", "_dropping", "_ended", "_held", "_trailers", "head", "journey", "limit", "sso",
+        "status", "stream",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, head: RequestHead, ended: bool) -> None:
         self.stream = stream
         self.head = head
         self.journey: Task | None = None
+        self.limit: Limit | None = None
         self.sso: Method | None = None
         self.status = 0
         self._connection: OriginConnection | None = None

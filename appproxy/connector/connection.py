@@ -98,7 +98,7 @@ class OriginConnection:
             return
         self.transport.write(octets)
         if asked.body is None:
-            self.deadline = self._deadlines.after(self._pool.first_byte)
+            self.deadline = self._deadlines.after(asked.patience)
         else:
             self._requesting = True
             self.deadline = self._deadlines.after(self._pool.idle)
@@ -137,7 +137,7 @@ class OriginConnection:
         if self._asked is None:  # the answer has ended already
             self._release()
         elif self.response is None:
-            self.deadline = self._deadlines.after(self._pool.first_byte)
+            self.deadline = self._deadlines.after(self._asked.patience)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """IConsumer: *producer* is paused while the socket is full."""
@@ -190,7 +190,7 @@ class OriginConnection:
         except BadResponse as problem:
             self._break_off(OriginNotHTTP(f"{self._pool.name}: {problem}"))
             return
-        if not self._paused:
+        if events and not self._paused:  # half a head is no answer yet
             self.deadline = self._deadlines.after(self._pool.idle)
         self._tell(events)
 
@@ -224,8 +224,8 @@ class OriginConnection:
         """Waiting: what is awaited is late."""
         if self._pipe is None and self._asked is None:
             self.abandon()
-        elif self._pipe is None and self.response is None and not self._requesting:
-            self._break_off(OriginTimeout(f"{self._pool.name}: no answer within {self._pool.first_byte:g} s"))
+        elif self._pipe is None and self._asked is not None and self.response is None and not self._requesting:
+            self._break_off(OriginTimeout(f"{self._pool.name}: no answer within {self._asked.patience:g} s"))
         else:
             self._break_off(OriginIdle(f"{self._pool.name}: silence"))
 
@@ -263,6 +263,8 @@ class OriginConnection:
                 self._begun(event)  # type: ignore[arg-type]
             elif kind is Informational:
                 asked.interim(event.head)  # type: ignore[union-attr]
+                if not self._requesting:
+                    self.deadline = self._deadlines.after(asked.patience)  # type: ignore[union-attr]
             else:
                 self._switched(event)  # type: ignore[arg-type]
             if self._asked is not asked:
@@ -347,6 +349,11 @@ class OriginConnection:
         self._asked = self.response = self._pipe = self._events = None
         self._leave()
         self.transport.abortConnection()
+
+    def give_up(self, asked: Asked, failure: AppproxyError) -> None:
+        """Close, if *asked* is what this connection carries."""
+        if self._asked is asked:
+            self._break_off(failure)
 
     def _leave(self) -> None:
         """This connection carries nothing any more."""

@@ -6,6 +6,7 @@ price is precision: a deadline is noticed up to two seconds late, and never earl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Any, Final, Protocol
 
@@ -24,6 +25,30 @@ class Waiting(Protocol):
 
     def expired(self) -> None:
         """The deadline has passed; unless it is moved or forgotten this is said again every second."""
+
+
+class Limit:
+    """A time by which something has to be over, besides all that it waits for on its way.
+
+    :ivar deadline: when *call* is called, once, unless :meth:`stop` was called before.
+    """
+
+    __slots__ = ("_call", "_deadlines", "deadline")
+
+    def __init__(self, deadlines: Deadlines, seconds: float, call: Callable[[], None]) -> None:
+        self._deadlines = deadlines
+        self._call = call
+        deadlines.watch(self)
+        self.deadline = deadlines.after(seconds)
+
+    def expired(self) -> None:
+        """Waiting: it is not over."""
+        self.stop()
+        self._call()
+
+    def stop(self) -> None:
+        """It is over."""
+        self._deadlines.forget(self)
 
 
 class Deadlines:

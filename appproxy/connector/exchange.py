@@ -59,12 +59,13 @@ class Asked:
     :ivar target: as the origin is to read it, octet for octet; *lines* likewise, without framing; *more* follow them.
     :ivar length: of the body, if known; *chunked* if it is not.
     :ivar interim: is told of each 1xx answer.
+    :ivar patience: seconds from the end of the request to the head of its answer.
     :ivar answered: fires with an :class:`OriginResponse`; cancelling it closes the connection.
     """
 
     __slots__ = (
         "answered", "body", "chunked", "connection", "deadline", "interim", "length", "lines", "method", "more",
-        "pool", "target", "upgrade",
+        "patience", "pool", "target", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -79,8 +80,10 @@ class Asked:
         chunked: bool = False,
         upgrade: bool = False,
         more: Sequence[Field] = (),
+        patience: float | None = None,
     ) -> None:
         self.pool = pool
+        self.patience = pool.first_byte if patience is None else patience
         self.method = method
         self.target = target
         self.lines = lines
@@ -103,7 +106,15 @@ class Asked:
     @property
     def repeatable(self) -> bool:
         """Whether it may be sent once more when the first connection died without a word."""
-        return self.body is None and not self.upgrade and self.method in IDEMPOTENT
+        return self.body is None and not self.upgrade and self.method in IDEMPOTENT and self.pool.shared
+
+    def give_up(self, failure: AppproxyError) -> None:
+        """It has taken too long, whatever it waits for now; harmless when it is over."""
+        if self.connection is not None:
+            self.connection.give_up(self, failure)
+        else:
+            self.pool.forget(self)
+            self.fail(failure)
 
     def fail(self, failure: AppproxyError) -> None:
         """There will be no answer."""

@@ -51,14 +51,15 @@ class OriginKey(msgspec.Struct, frozen=True):
 
 
 class Pool:
-    """All connections of one application to one origin.
+    """All connections of one application to one origin that are shared, or the one that belongs to a single client.
 
     :ivar name: scheme, host and port, for logs; *url*: the same for treq.
+    :ivar shared: whether requests of several clients may use the same connection, one after the other.
     """
 
     __slots__ = (
-        "_connections", "_deadlines", "_dial", "_dialling", "_idle", "_on_empty", "_retired", "_waiting", "first_byte",
-        "idle", "name", "upgraded_idle", "url",
+        "_connections", "_deadlines", "_dial", "_dialling", "_idle", "_limit", "_on_empty", "_retired", "_single",
+        "_timeouts", "_waiting", "first_byte", "idle", "keep", "name", "shared", "total", "upgraded_idle", "url",
     )  # fmt: skip
 
     log = Logger()
@@ -70,12 +71,20 @@ class Pool:
         deadlines: Deadlines,
         timeouts: Timeouts,
         on_empty: Callable[[Pool], None] | None = None,
+        *,
+        shared: bool = True,
     ) -> None:
         self.name = name
         self.url = PreparedURL(name + "/")
         self.first_byte = float(timeouts.first_byte)
         self.idle = float(timeouts.idle)
         self.upgraded_idle = float(timeouts.upgraded_idle)
+        self.total = float(timeouts.total)
+        self.shared = shared
+        self.keep = KEEP_SECONDS if shared else self.idle
+        self._limit = MAX_CONNECTIONS if shared else 1
+        self._single: set[Pool] = set()
+        self._timeouts = timeouts
         self._dial = dial
         self._deadlines = deadlines
         self._on_empty = on_empty
@@ -99,7 +108,7 @@ class Pool:
             self._deadlines.watch(self)
         asked.deadline = self._deadlines.after(self.first_byte)
         self._waiting.append(asked)
-        if len(self._connections) + self._dialling < MAX_CONNECTIONS:
+        if len(self._connections) + self._dialling < self._limit:
             self._begin_dialling()
 
     def ask_afresh(self, asked: Asked) -> None:
@@ -114,6 +123,21 @@ class Pool:
 
     # Connections
 
+    def single(self, on_empty: Callable[[], None]) -> Pool:
+        """A pool to the same origin with one connection at most, which is kept as long as it may be idle.
+
+        :param on_empty: is called when it has none any more.
+        """
+
+        def emptied(pool: Pool) -> None:
+            self._single.discard(pool)
+            on_empty()
+            self._settle()
+
+        pool = Pool(self.name, self._dial, self._deadlines, self._timeouts, emptied, shared=False)
+        self._single.add(pool)
+        return pool
+
     def give_back(self, connection: OriginConnection) -> None:
         """A connection is free: it goes to whoever waits longest, or rests."""
         if self._waiting:
@@ -123,7 +147,7 @@ class Pool:
         elif self._retired:
             connection.abandon()
         else:
-            connection.keep(KEEP_SECONDS)
+            connection.keep(self.keep)
             self._idle.append(connection)
 
     def lost(self, connection: OriginConnection) -> None:
@@ -142,12 +166,16 @@ class Pool:
         self._retired = True
         for connection in list(self._idle):
             connection.abandon()
+        for pool in list(self._single):
+            pool.retire()
 
     def close(self) -> None:
         """Close everything at once."""
         self._retired = True
         for connection in list(self._connections):
             connection.abandon()
+        for pool in list(self._single):
+            pool.close()
 
     def _begin_dialling(self, asked: Asked | None = None) -> None:
         self._dialling += 1
@@ -200,10 +228,10 @@ class Pool:
         """Waiting: no connection became free in time."""
         asked = self._waiting.popleft()
         self._settle()
-        asked.fail(OriginBusy(f"{self.name}: {MAX_CONNECTIONS} connections were busy for {self.first_byte:g} s"))
+        asked.fail(OriginBusy(f"{self.name}: {self._limit} connections were busy for {self.first_byte:g} s"))
 
     def _settle(self) -> None:
         if not self._waiting:
             self._deadlines.forget(self)
-            if not self._connections and not self._dialling and self._on_empty is not None:
+            if not self._connections and not self._dialling and not self._single and self._on_empty is not None:
                 self._on_empty(self)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
+from appproxy.channel.protocol import Channel
 from appproxy.channel.stream import Stream
-from appproxy.connector.assignments import Assigned, Assignments, Place
+from appproxy.connector.assignments import Assigned, Assignments
 from appproxy.connector.carriage import Carriage
+from appproxy.connector.deadlines import Deadlines, Limit
 from appproxy.connector.exchange import Asked
-from appproxy.connector.failures import MalformedRequest, OriginNotHTTP, reset_code
+from appproxy.connector.failures import ExchangeTimeout, MalformedRequest, OriginNotHTTP, reset_code
 from appproxy.connector.origin import Origins
+from appproxy.connector.places import Place
+from appproxy.connector.pool import Pool
+from appproxy.connector.reservations import Reservations
 from appproxy.connector.upgrade import BytePipes
 from appproxy.errors import AppproxyError, Side
 from appproxy.http import messages
-from appproxy.http.messages import Field, FieldLines, is_token
+from appproxy.http.messages import TUNNEL_METHODS, Field, FieldLines, is_token
 from appproxy.http.translate import Translation
 from appproxy.tasks import Tasks
 from appproxy.wire.frames import Code
@@ -36,12 +42,17 @@ class Serving:
 
     log = Logger()
 
-    def __init__(self, assignments: Assignments, origins: Origins, clock: Any, record: Record) -> None:
+    def __init__(
+        self, assignments: Assignments, origins: Origins, clock: Any, deadlines: Deadlines, record: Record
+    ) -> None:
         self._assignments = assignments
+        self._deadlines = deadlines
         self._origins = origins
         self._clock = clock
         self._record = record
         self._tasks = Tasks()
+        #: Connections that belong to one client each.
+        self.reservations = Reservations()
         #: Exchanges under way.
         self.journeys: set[Carriage] = set()
 
@@ -50,6 +61,10 @@ class Serving:
         stream.receiver = carriage = Carriage(stream, head, end)
         self.journeys.add(carriage)
         carriage.journey = self._tasks.spawn("journey", self.serve(carriage, upgrade))
+
+    def channel_lost(self, channel: Channel) -> None:
+        """channel.stream.Opener: a channel is gone."""
+        self.reservations.channel_lost(channel)
 
     async def serve(self, carriage: Carriage, upgrade: bool) -> None:
         """Take one request to its origin and the answer back, whatever happens, and leave one access record."""
@@ -76,6 +91,8 @@ class Serving:
             carriage.stream.reset(Code.INTERNAL, "the connector failed")
         finally:
             self.journeys.discard(carriage)
+            if carriage.limit is not None:
+                carriage.limit.stop()
             stream = carriage.stream
             seconds = self._clock.seconds() - began
             self._record(carriage.head, carriage.status, stream.bytes_received, stream.bytes_sent, seconds, cause)
@@ -88,13 +105,19 @@ class Serving:
         if prepared is None or prepared.application is not application:
             prepared = await _prepare(head, application)
         place = prepared.place
+        tunnel = head.method in TUNNEL_METHODS
+        pool = place.pool
+        if head.affinity:
+            pool = self.reservations.pool(stream.channel, head.affinity, pool)
+        elif tunnel or prepared.pinned:
+            raise MalformedRequest("no client connection to pin it to")
         carriage.sso = application.sso
         body = None if upgrade else carriage.body
         if head.length and body is None:
             raise MalformedRequest("a length without a body")
 
         asked = Asked(
-            place.pool,
+            pool,
             head.method,
             place.target_up(head.target),
             prepared.lines,
@@ -103,7 +126,10 @@ class Serving:
             chunked=body is not None and head.length is None,
             upgrade=upgrade,
             more=[(b"X-Request-ID", head.request_id.encode("utf-8"))] if head.request_id else (),
+            patience=max(pool.first_byte, pool.idle) if tunnel else None,
         )
+        if pool.total and not tunnel and not upgrade:
+            carriage.limit = Limit(self._deadlines, pool.total, partial(_overrun, asked, pool))
         response = await self._origins.ask(asked, body)
 
         answer = response.head
@@ -117,6 +143,10 @@ class Serving:
         else:
             stream.answer(down)
             await carriage.deliver(response)
+
+
+def _overrun(asked: Asked, pool: Pool) -> None:
+    asked.give_up(ExchangeTimeout(f"{pool.name}: longer than {pool.total:g} s in all"))
 
 
 def _tell(carriage: Carriage, failure: AppproxyError) -> None:
@@ -137,10 +167,11 @@ def _tell(carriage: Carriage, failure: AppproxyError) -> None:
 class Prepared:
     """What the standing part of a request comes to for its origin, kept with it for the requests that share it."""
 
-    __slots__ = ("application", "lines", "place")
+    __slots__ = ("application", "lines", "pinned", "place")
 
     def __init__(self, application: Assigned, place: Place, lines: FieldLines) -> None:
         self.application = application
+        self.pinned = application.application.origin.pinned
         self.place = place
         self.lines = lines
 
@@ -148,7 +179,7 @@ class Prepared:
 async def _prepare(head: RequestHead, application: Assigned) -> Prepared:
     """Translate and sign on; :raises AppproxyError: this cannot be asked of the origin."""
     standing = head.standing
-    place = application.place(standing.host)
+    place = application.place(standing.host, standing.segment)
     fields = await application.sso.sign_on(standing.identity, place.translation.up(standing.fields))
     prepared = Prepared(application, place, FieldLines(fields))
     if application.sso.lasting:

@@ -66,7 +66,7 @@ class ConnectorService(Service):
         self._events: EventLog | None = None
         self._refused: dict[str, str] = {}
         self._access = AccessLog.open(config.logging, reactor)
-        self._serving = Serving(self._assignments, Origins(reactor), reactor, self._record)
+        self._serving = Serving(self._assignments, Origins(reactor), reactor, self._deadlines, self._record)
         self._budget = Budget()
         self._relays: list[RelayLink] = []
         self._loops: list[LoopingCall] = []
@@ -186,6 +186,10 @@ class ConnectorService(Service):
             )
         return refused
 
+    def unpinned(self, channel: Channel, affinity: str) -> None:
+        """A client's connection is gone, and with it those to origins that were only for it."""
+        self._serving.reservations.release(channel, affinity)
+
     @property
     def assignments_version(self) -> int:
         """Of the snapshot in force."""
@@ -302,6 +306,8 @@ class RelayLink:
                 channel.control({"type": "refused", "version": document.version, "reasons": refused})
             else:
                 channel.control({"type": "applied", "version": document.version})
+        elif isinstance(document, control.Unpin):
+            self._service.unpinned(channel, document.affinity)
         elif isinstance(document, control.Renew) and document.certificate:
             self._renewed(document.certificate)
         elif isinstance(document, control.Revoked):

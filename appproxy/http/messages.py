@@ -25,6 +25,9 @@ _TEXT = bytes(octet for octet in range(256) if octet == 9 or (octet >= 32 and oc
 _FIELD = re.compile(rb"\r\n([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+((?:.*[^ \t\r\n])?)[ \t]*+(?=\r\n)")
 #: Asking one of these twice does no more than asking once (RFC 9110, 9.2.2).
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"})
+#: How Remote Desktop Gateway and RPC over HTTP open the two halves of a tunnel (MS-TSGU, MS-RPCH): requests and answers
+#: without an end, and a sign-in that holds for one connection.
+TUNNEL_METHODS = frozenset({b"RDG_IN_DATA", b"RDG_OUT_DATA", b"RPC_IN_DATA", b"RPC_OUT_DATA"})
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(rb"[!\"$-~]+")
 #: The conversations alone write these; a caller who passes one has forgotten to clean.
@@ -133,6 +136,11 @@ def is_token(name: bytes) -> bool:
     return bool(name) and not name.translate(None, _TCHAR)
 
 
+def is_target(target: bytes) -> bool:
+    """Whether *target* may be a request target: visible ASCII without a fragment."""
+    return _TARGET.fullmatch(target) is not None
+
+
 def is_value(value: bytes) -> bool:
     """Whether *value* may be a field value or reason: no control characters, no white space around it."""
     return not value.translate(None, _TEXT) and value.strip(b" \t") == value
@@ -201,7 +209,7 @@ def serialise_request(method: bytes, target: bytes, lines: FieldLines, more: Seq
     :param framing: ready lines, each with its CRLF.
     :raises UnsafeHead: something in it does not belong there.
     """
-    if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
+    if not _TOKEN.fullmatch(method) or not is_target(target):
         raise UnsafeHead("method or target")
     end = _serialise(b"", more, framing)[2:] if more else framing + b"\r\n"
     return b"%b %b HTTP/1.1\r\n%b%b" % (method, target, lines.octets, end)

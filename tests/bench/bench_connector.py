@@ -127,7 +127,7 @@ def prepare(count: int) -> tuple[list[bytes], Channel, Socket, Turns]:
     deadlines = Deadlines(clock)
     assignments = Assignments(dial, deadlines)
     assert not assignments.replace(1, [APPLICATION])
-    serving = Serving(assignments, Origins(clock), clock, lambda *record: None)
+    serving = Serving(assignments, Origins(clock), clock, deadlines, lambda *record: None)
     connection = Connection(Side.CONNECTOR, LIMITS)
     channel = Channel(clock, connection, Owner(), serving)  # type: ignore[arg-type]
     channel.carrier_opened(Socket())  # type: ignore[arg-type]

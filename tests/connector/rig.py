@@ -117,11 +117,14 @@ class Rig:
         self.assignments = Assignments(self.dial, self.deadlines, AllowList(allow))
         self.refused = self.assignments.replace(1, applications or (HR,))
         self.serving = Serving(
-            self.assignments, Origins(self.clock), self.clock, lambda *record: self.records.append(record)
+            self.assignments, Origins(self.clock), self.clock, self.deadlines, lambda *r: self.records.append(r)
         )
 
     def stream_opened(self, *arguments: Any) -> None:
         self.serving.stream_opened(*arguments)
+
+    def channel_lost(self, channel: Any) -> None:
+        self.serving.channel_lost(channel)
 
     async def dial(self, host: str, port: int, factory: Any, tls: Any, seconds: float) -> Any:
         waiting: Deferred[None] = Deferred() if self.hold_dials else succeed(None)
@@ -147,6 +150,7 @@ class Rig:
         upgrade: bool = False,
         greedy: bool = True,
         request_id: str = "",
+        affinity: str = "",
     ) -> Asking:
         """Let the relay open a stream."""
         head = head_of(
@@ -158,6 +162,7 @@ class Rig:
             identity=identity,
             host=host,
             request_id=request_id,
+            affinity=affinity,
         )
         receiver = RecordingReceiver(greedy)
         stream = self.pair.relay.open(head, receiver, end, upgrade)
@@ -181,12 +186,13 @@ def head_of(
     identity: dict[str, Any] | None = None,
     host: str = "hr.example.com",
     request_id: str = "",
+    affinity: str = "",
 ) -> RequestHead:
     """A request as a relay makes it of *fields*, ``Content-Length`` among them."""
     lengths = [int(value) for name, value in fields if name.lower() == b"content-length"]
     kept = [field for field in fields if field[0].lower() != b"content-length"]
     standing = Standing(kept, application, "192.0.2.7", identity, host=host)
-    return RequestHead.of(method, target, standing, request_id, lengths[0] if lengths else None)
+    return RequestHead.of(method, target, standing, request_id, lengths[0] if lengths else None, affinity)
 
 
 class Asking:

@@ -165,8 +165,8 @@ class CrowdTests(SynchronousTestCase):
     """More requests than connections."""
 
     def setUp(self) -> None:
-        self.rig = Rig()
         self.patch(pool, "MAX_CONNECTIONS", 2)
+        self.rig = Rig()
 
     def test_requests_wait_in_order(self) -> None:
         """No more connections than allowed; first come, first served."""

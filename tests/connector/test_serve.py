@@ -210,7 +210,7 @@ class JourneyTests(SynchronousTestCase):
     @pytest.mark.feature("SCN-5")
     def test_unusual_methods_and_endless_bodies_pass(self) -> None:
         """W07: RPC_IN_DATA with a length of 1 GiB streams; nothing waits for its end."""
-        asking = self.rig.ask(b"/", (b"Content-Length", b"1073741824"), method=b"RPC_IN_DATA", end=False)
+        asking = self.rig.ask(b"/", (b"Content-Length", b"1073741824"), method=b"RPC_IN_DATA", end=False, affinity="a")
         asking.send(b"a" * 1000)
         heard = self.heard()
         self.assertTrue(heard.startswith(b"RPC_IN_DATA / HTTP/1.1\r\n"))

@@ -95,11 +95,14 @@ class RealRig:
         assert not refused, refused
         self.causes: list[str] = []
         self.serving = Serving(
-            self.assignments, Origins(reactor), reactor, lambda *record: self.causes.append(record[-1])
+            self.assignments, Origins(reactor), reactor, self.deadlines, lambda *record: self.causes.append(record[-1])
         )
 
     def stream_opened(self, *arguments: Any) -> None:
         self.serving.stream_opened(*arguments)
+
+    def channel_lost(self, channel: Any) -> None:
+        self.serving.channel_lost(channel)
 
     def dial(self, *arguments: Any) -> Any:
         return dial(reactor, *arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,10 +20,10 @@ class UpgradeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.rig = Rig()
 
-    def ask(self, method: bytes = b"GET", **how: bool) -> Asking:
-        return self.rig.ask(b"/ws", (b"Upgrade", b"websocket"), method=method, end=False, upgrade=True, **how)  # type: ignore[arg-type]
+    def ask(self, method: bytes = b"GET", **how: Any) -> Asking:
+        return self.rig.ask(b"/ws", (b"Upgrade", b"websocket"), method=method, end=False, upgrade=True, **how)
 
-    def up(self, leftover: bytes = b"", **how: bool) -> Asking:
+    def up(self, leftover: bytes = b"", **how: Any) -> Asking:
         asking = self.ask(**how)
         self.rig.sockets[0].take()
         self.rig.sockets[0].say(SWITCHED + leftover)
@@ -43,7 +45,7 @@ class UpgradeTests(SynchronousTestCase):
     @pytest.mark.feature("HTTP-4")
     def test_any_method_may_upgrade(self) -> None:
         """RD Gateway's RDG_OUT_DATA does."""
-        self.ask(method=b"RDG_OUT_DATA")
+        self.ask(method=b"RDG_OUT_DATA", affinity="a")
         heard = self.rig.sockets[0].take()
         self.assertTrue(heard.startswith(b"RDG_OUT_DATA /ws HTTP/1.1\r\n"))
         self.assertIn(b"Upgrade: websocket\r\n", heard)

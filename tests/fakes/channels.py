@@ -112,6 +112,9 @@ class RecordingOpener:
         self.receivers.append(receiver)
         self.heads.append((head, end, upgrade))
 
+    def channel_lost(self, channel: Channel) -> None:
+        """Nothing of it is kept."""
+
 
 class Pair:
     """A relay's and a connector's end of one channel, on one virtual clock."""
