@@ -271,3 +271,74 @@ class TimerTests(SynchronousTestCase):
         self.rig.advance(3)
         self.assertEqual(asking.reset, Code.IDLE)
         self.assertFalse(socket.open)
+
+    @pytest.mark.feature("HTTP-5")
+    def test_interim_answers_begin_the_wait_anew(self) -> None:
+        """A 102 says that the origin works on it; half a head says nothing."""
+        asking = self.rig.ask()
+        socket = self.rig.sockets[0]
+        self.rig.advance(9)
+        socket.say(b"HTTP/1.1 102 Processing\r\n\r\n")
+        self.rig.advance(9)
+        socket.say(b"HTTP/1.1 200")
+        self.assertIsNone(asking.reset)
+        self.rig.advance(3)
+        self.assertEqual(asking.reset, Code.FIRST_BYTE)
+
+    @pytest.mark.feature("HTTP-5")
+    def test_no_limit_in_all(self) -> None:
+        """While something moves an exchange may take for ever, unless its application says otherwise."""
+        asking = self.rig.ask()
+        self.rig.sockets[0].say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(200):
+            self.rig.advance(18)
+            self.rig.sockets[0].say(b"1\r\nx\r\n")
+        self.assertIsNone(asking.reset)
+
+
+class TotalTests(SynchronousTestCase):
+    """The limit of a whole exchange."""
+
+    def setUp(self) -> None:
+        self.rig = Rig({**HR, "timeouts": {"total": "30s"}})
+
+    @pytest.mark.feature("HTTP-5")
+    def test_in_each_phase(self) -> None:
+        """Waiting for a connection, for the head, in the request's body, in the answer's: it is over, and says why."""
+        for how, said in (
+            ({}, b""),
+            ({"method": b"POST", "end": False}, b""),
+            ({}, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            ({"dial": "held"}, b""),
+        ):
+            with self.subTest(how=how, said=said):
+                self.setUp()
+                self.rig.hold_dials = "dial" in how
+                asking = self.rig.ask(**{key: value for key, value in how.items() if key != "dial"})  # type: ignore[arg-type]
+                for _ in range(5):
+                    self.rig.advance(6)
+                    if said:
+                        self.rig.sockets[0].say(said)
+                        said = b"1\r\nx\r\n"
+                self.assertIsNone(asking.reset)
+                self.rig.advance(2)
+                self.assertEqual((asking.reset, self.rig.records[-1][5]), (Code.TOTAL, "exchange-timeout"))
+                self.assertFalse([socket for socket in self.rig.sockets if socket.open])
+
+    @pytest.mark.feature("HTTP-5")
+    def test_nothing_of_it_stays(self) -> None:
+        """An exchange that is over does not end the next one on its connection."""
+        for _ in range(4):
+            asking = self.rig.ask()
+            self.rig.advance(25)
+            self.rig.sockets[0].say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            self.assertEqual((asking.status, asking.reset), (200, None))
+        self.assertEqual(len(self.rig.sockets), 1)
+
+    @pytest.mark.feature("HTTP-5")
+    def test_not_for_pipes(self) -> None:
+        """What was upgraded lives as long as it is not idle."""
+        asking = self.rig.ask(b"/", (b"Upgrade", b"websocket"), end=False, upgrade=True)
+        self.rig.sockets[0].say(b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        self.rig.advance(100)
+        self.assertIsNone(asking.reset)

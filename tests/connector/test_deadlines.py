@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.connector.deadlines import NEVER, Deadlines
+from appproxy.connector.deadlines import NEVER, Deadlines, Limit
 
 
 class Waiter:
@@ -66,3 +66,13 @@ class DeadlinesTests(SynchronousTestCase):
         self.deadlines.watch(waiter)
         self.deadlines.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_limit_is_told_once_if_at_all(self) -> None:
+        """Whatever moves meanwhile; unless it was stopped."""
+        told: list[str] = []
+        Limit(self.deadlines, 5, lambda: told.append("first"))
+        Limit(self.deadlines, 5, lambda: told.append("stopped")).stop()
+        self.clock.pump([1.0] * 5)
+        self.assertEqual(told, [])
+        self.clock.pump([1.0] * 20)
+        self.assertEqual((told, self.clock.getDelayedCalls()), (["first"], []))
