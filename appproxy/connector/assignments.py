@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -15,109 +16,82 @@ from appproxy.applications import Application, from_document
 from appproxy.connector.allowing import AllowList
 from appproxy.connector.deadlines import Deadlines
 from appproxy.connector.failures import MalformedRequest, NotAllowed, UnknownApplication
+from appproxy.connector.places import Address, Place
 from appproxy.connector.pool import OriginKey, Pool
 from appproxy.errors import ConfigError
-from appproxy.http.addresses import (
-    ExternalURL,
-    InternalURL,
-    MalformedHost,
-    canonical_host,
-)
+from appproxy.http.addresses import ExternalURL, InternalURL
 from appproxy.http.translate import Atlas, Translation
 from appproxy.net.tls import ClientTLS, client_tls
 from appproxy.sso.headers import HeaderSignOn
 from appproxy.sso.method import Method
 from appproxy.sso.none import NoSignOn
 
-#: Hosts of one wildcard application with open connections at once.
-MAX_PLACES: Final = 1000
-
 #: ``appproxy.net.dial.dial`` with its reactor: host, port, factory, TLS, seconds.
 DialOrigin = Callable[[str, int, Callable[[Any], Any], ClientTLS | None, float], Coroutine["Deferred[Any]", Any, Any]]
 
 
-class Place:
-    """One origin of one application.
-
-    :ivar origin: scheme and authority of the origin, as text.
-    :ivar pool: its connections.
-    :ivar translation: from and to the external host that was asked for.
-    """
-
-    __slots__ = ("origin", "pool", "translation")
-
-    def __init__(self, translation: Translation, pool: Pool) -> None:
-        self.translation = translation
-        self.pool = pool
-        self.origin = translation.internal.origin
-
-    def target_up(self, target: bytes) -> bytes:
-        """The target as the origin is to read it: the published path swapped, every other octet kept.
-
-        :raises AmbiguousPath: the path is not, or not for everybody, below the published one.
-        """
-        if target == b"*":
-            return target
-        path, mark, query = target.partition(b"?")
-        return self.translation.path_up(path) + mark + query
+#: With the application that they were made for.
+_Pools = dict[OriginKey, tuple[Application, Pool]]
 
 
 class Assigned:
     """One application, compiled.
 
+    :param addresses: by external URL, the first segment's first.
     :ivar sso: its single sign-on method.
     """
 
-    __slots__ = ("_external", "_internal", "_make_place", "_place", "_places", "_refusal", "application", "sso")
+    __slots__ = ("_first", "addresses", "application", "sso")
 
-    def __init__(
-        self,
-        application: Application,
-        translation: Translation,
-        sso: Method,
-        make_place: Callable[[Assigned, Translation], Place],
-        refusal: NotAllowed | None,
-    ) -> None:
+    def __init__(self, application: Application, sso: Method, addresses: Mapping[str, Address]) -> None:
         self.application = application
         self.sso = sso
-        self._external = translation
-        self._internal = translation.internal
-        self._make_place = make_place
-        self._refusal = refusal
-        self._places: dict[str, Place] = {}
-        self._place = None if refusal or self._internal.wildcard else make_place(self, translation)
+        self.addresses = addresses
+        self._first = next(iter(addresses.values()), None)
 
     def __repr__(self) -> str:
-        return f"<Assigned {self.application.id} to {self._internal}>"
+        return f"<Assigned {self.application.id} at {', '.join(self.addresses)}>"
 
-    def place(self, authority: str) -> Place:
+    def place(self, authority: str, segment: str = "") -> Place:
         """Where a request for the external *authority* goes.
 
+        :param segment: the external URL that it was published at; the first when empty.
         :raises NotAllowed: not from here.
-        :raises MalformedRequest: the application is not published at that host.
+        :raises MalformedRequest: the application is not published there.
         """
-        if self._place is not None:
-            return self._place
-        if self._refusal is not None:
-            raise type(self._refusal)(self._refusal.detail)
-        try:
-            host = canonical_host(authority.encode("ascii"))[0]
-        except (MalformedHost, UnicodeEncodeError):
-            raise MalformedRequest("no host that the application is published at") from None
-        place = self._places.get(host)
-        if place is None:
-            if not self._external.external.matches(host):
-                raise MalformedRequest("the application is not published at that host")
-            if len(self._places) >= MAX_PLACES:
-                raise NotAllowed(f"more than {MAX_PLACES} hosts of {self._internal} are in use")
-            place = self._places[host] = self._make_place(self, self._external.at(host))
-        return place
+        address = self.addresses.get(segment) if segment else self._first
+        if address is None:
+            raise MalformedRequest("the application is not published at that address")
+        return address.at(authority)
 
-    def forget(self, pool: Pool) -> None:
-        """A pool has become empty; only those of wildcards are made anew when needed."""
-        for host, place in list(self._places.items()):
-            if place.pool is pool:
-                del self._places[host]
+
+class _Read:
+    """An application as it was assigned: what it publishes, to be compiled when all are read."""
+
+    __slots__ = ("application", "routes")
+
+    def __init__(self, application: Application) -> None:
+        """:raises ConfigError: an address is none."""
+        self.application = application
+        #: Where links to an internal address lead stands before other external addresses of it.
+        self.routes: list[_Route] = []
+        for segment in application.segments:
+            external, internal = ExternalURL.parse(segment.external_url), InternalURL.parse(segment.internal_url)
+            alternate = application.alternate_url if not self.routes else ""
+            if not alternate:
+                self.routes.append(_Route(external, internal))
+                continue
+            other = ExternalURL.parse(alternate)
+            shown, hidden = (other, external) if application.translate.alternate_url else (external, other)
+            self.routes += [_Route(shown, internal), _Route(hidden, internal, shown)]
+
+
+class _Route(NamedTuple):
+    """An external address, where it leads, and the address that links lead to."""
+
+    external: ExternalURL
+    internal: InternalURL
+    shown: ExternalURL | None = None
 
 
 class Assignments:
@@ -136,7 +110,7 @@ class Assignments:
         self._allow = allow or AllowList()
         self._ca_file = ca_file
         self._assigned: dict[str, Assigned] = {}
-        self._pools: dict[OriginKey, tuple[Application, Pool]] = {}
+        self._pools: _Pools = {}
 
     def __len__(self) -> int:
         return len(self._assigned)
@@ -154,63 +128,78 @@ class Assignments:
         :return: for each application that is not served, a sentence why.
         """
         refused: dict[str, str] = {}
-        read: dict[str, tuple[Application, ExternalURL, InternalURL]] = {}
+        read: dict[str, _Read] = {}
         for document in documents:
             name = str(document.get("id", ""))
             try:
                 application = from_document(document, Application)
-                external = ExternalURL.parse(application.external_url)
-                read[application.id] = application, external, InternalURL.parse(application.internal_url)
+                read[application.id] = _Read(application)
             except (msgspec.ValidationError, ValueError, ConfigError) as problem:
                 refused[name] = str(problem)
-        atlas = Atlas((external, internal) for _, external, internal in read.values())
+        atlas = Atlas((route.external, route.internal) for each in read.values() for route in each.routes)
         before, self._pools = self._pools, {}
         assigned: dict[str, Assigned] = {}
-        for application, external, internal in read.values():
+        for each in read.values():
+            name = each.application.id
             try:
-                made = self._compile(
-                    application, Translation(external, internal, application.translate.host_header, atlas), before
-                )
+                assigned[name], problems = self._compile(each, atlas, before)
             except ConfigError as problem:
-                refused[application.id] = str(problem)
-                continue
-            assigned[application.id] = made
-            if made._refusal is not None:
-                refused[application.id] = made._refusal.detail
+                refused[name] = str(problem)
+            else:
+                if problems:
+                    refused[name] = "; ".join(problems)
+        self._keep_hosts(assigned)
         self._assigned, self.version = assigned, version
         for key, (_, pool) in before.items():
             if key not in self._pools or self._pools[key][1] is not pool:
                 pool.retire()
+        before.clear()
         return refused
+
+    def _keep_hosts(self, assigned: Mapping[str, Assigned]) -> None:
+        """Hosts of wildcards that are in use stay so, with their connections."""
+        for name, old in self._assigned.items():
+            for url, address in old.addresses.items():
+                new = assigned[name].addresses.get(url) if name in assigned else None
+                if new is None:
+                    continue
+                for host in address.hosts():
+                    with suppress(NotAllowed, MalformedRequest):
+                        new.at(host)
 
     def close(self) -> None:
         """Close every connection."""
         for _, pool in self._pools.values():
             pool.close()
 
-    def _compile(
-        self, application: Application, translation: Translation, before: dict[OriginKey, tuple[Application, Pool]]
-    ) -> Assigned:
-        internal = translation.internal
+    def _compile(self, read: _Read, atlas: Atlas, before: _Pools) -> tuple[Assigned, list[str]]:
+        """An application, and why some of its addresses are not served; :raises ConfigError: it cannot be served."""
+        application = read.application
         sso = HeaderSignOn(application.sso.header) if application.sso.mode == "header" else NoSignOn()
-        tls = self._tls(application) if internal.scheme == "https" else None
-        refusal = None
-        if internal.wildcard:
-            allowed = self._allow.allows_any_of(internal)
-        else:
-            allowed = self._allow.allows(internal.scheme, internal.host, internal.port)
-        if not allowed:
-            refusal = NotAllowed(f"{internal.origin} is not in this connector's allow-list")
-        return Assigned(application, translation, sso, partial(self._make_place, tls, before), refusal)
+        tls = self._tls(application) if any(route.internal.scheme == "https" for route in read.routes) else None
+        find_pool = partial(self._find_pool, application, tls, before)
+        addresses: dict[str, Address] = {}
+        problems: dict[str, None] = {}
+        for external, internal, shown in read.routes:
+            refusal = None
+            if not self._allows(internal):
+                refusal = NotAllowed(f"{internal.origin} is not in this connector's allow-list")
+                problems[refusal.detail] = None
+            translation = Translation(external, internal, application.translate.host_header, atlas, shown)
+            addresses[str(external)] = Address(translation, find_pool, refusal)
+        return Assigned(application, sso, addresses), list(problems)
 
-    def _make_place(
-        self,
-        tls: ClientTLS | None,
-        before: dict[OriginKey, tuple[Application, Pool]],
-        assigned: Assigned,
-        translation: Translation,
-    ) -> Place:
-        internal, application = translation.internal, assigned.application
+    def _allows(self, internal: InternalURL) -> bool:
+        """Whether that origin, or some host of that wildcard, may be dialled."""
+        if internal.wildcard:
+            return self._allow.allows_any_of(internal)
+        return self._allow.allows(internal.scheme, internal.host, internal.port)
+
+    def _find_pool(
+        self, application: Application, tls: ClientTLS | None, before: _Pools, translation: Translation
+    ) -> Pool:
+        """The pool of one origin, with the connections that it has; :raises NotAllowed: not from here."""
+        internal = translation.internal
         if not self._allow.allows(internal.scheme, internal.host, internal.port):
             raise NotAllowed(f"{internal.origin} is not in this connector's allow-list")
         key = OriginKey(application.id, internal.scheme, internal.host, internal.port)
@@ -218,20 +207,27 @@ class Assignments:
         if known is not None and known[0].origin == application.origin and known[0].timeouts == application.timeouts:
             pool = known[1]
         else:
-            dial = partial(self._connect, internal, tls, float(application.timeouts.connect))
-            pool = Pool(str(key), dial, self._deadlines, application.timeouts, partial(self._emptied, key, assigned))
+            checked = tls if internal.scheme == "https" else None
+            dial = partial(self._connect, internal, checked, float(application.timeouts.connect))
+            pool = Pool(str(key), dial, self._deadlines, application.timeouts, partial(self._emptied, key))
         self._pools[key] = application, pool
-        return Place(translation, pool)
+        return pool
 
     def _connect(
         self, internal: InternalURL, tls: ClientTLS | None, seconds: float, factory: Callable[[Any], Any]
     ) -> Coroutine[Deferred[Any], Any, Any]:
         return self._dial(internal.host.strip("[]"), internal.port, factory, tls, seconds)
 
-    def _emptied(self, key: OriginKey, assigned: Assigned, pool: Pool) -> None:
-        if self._assigned.get(key.application) is assigned and assigned._internal.wildcard:
-            assigned.forget(pool)
-            self._pools.pop(key, None)
+    def _emptied(self, key: OriginKey, pool: Pool) -> None:
+        """A pool has no connection left: what it was for is forgotten, if that is some host of a wildcard."""
+        assigned = self._assigned.get(key.application)
+        if assigned is None or self._pools.get(key, (None, None))[1] is not pool:
+            return
+        addresses = assigned.addresses.values()
+        for address in addresses:
+            address.forget(pool)
+        if not any(address.place is not None and address.place.pool is pool for address in addresses):
+            del self._pools[key]
 
     def _tls(self, application: Application) -> ClientTLS:
         """How the application's origin is checked."""

@@ -10,13 +10,15 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from appproxy.errors import AppproxyError, ConfigError, Side
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z_.-]{1,254})(?::([0-9]{1,5}))?")
+#: Characters of a host name.
+MAX_HOST: Final = 253
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 #: A last label that a URL reader takes for (a part of) an IPv4 address, in decimal, octal or hexadecimal.
 _NUMERIC = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)")
@@ -73,7 +75,7 @@ def _canonical_name(name: str) -> str:
             return str(IPv4Address(name))
     except AddressValueError:
         raise MalformedHost from None
-    if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
+    if len(name) > MAX_HOST or not all(map(_LABEL.fullmatch, labels)):
         raise MalformedHost
     return name
 

@@ -8,7 +8,7 @@ same, not merely begin alike, and the path has to be below the published one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from appproxy.errors import AppproxyError, Side
 from appproxy.http.addresses import AmbiguousPath, ExternalURL, InternalURL, MalformedHost, canonical_host, swap_prefix
@@ -101,7 +101,8 @@ class Atlas:
         pairs = list(pairs)
         # Longest path first, and exact hosts before wildcards: as requests are routed.
         self._outwards = sorted(
-            ((internal, external) for external, internal in pairs),
+            # Of one origin behind a whole wildcard nobody can say which of its hosts is meant.
+            ((internal, external) for external, internal in pairs if internal.wildcard or not external.wildcard),
             key=lambda pair: (pair[0].wildcard, -len(pair[0].host), -len(pair[0].path)),
         )
         self._inwards = sorted(pairs, key=lambda pair: (pair[0].wildcard, -len(pair[0].host), -len(pair[0].path)))
@@ -125,6 +126,16 @@ class Atlas:
     def origin_inwards(self, place: _Place) -> bytes | None:
         """The internal origin of an external one."""
         return self._origin(self._inwards, place)
+
+    def internals(self) -> Iterator[_Published]:
+        """Every internal address that has an external one."""
+        return (internal for internal, _ in self._outwards)
+
+    def leads(self, server: _Place) -> Iterator[tuple[bytes, _Published]]:
+        """The paths of an internal server that are published, and where; the most specific first."""
+        for internal, external in self._outwards:
+            if server.is_at(internal):
+                yield internal.path, external.with_labels(internal.labels_of(server.host))
 
     @staticmethod
     def _moved(pairs: Sequence[tuple[_Published, _Published]], place: _Place, strict: bool) -> bytes | None:
@@ -151,6 +162,7 @@ class Translation:
     :param external: where the client asks.
     :param host_header: the origin sees its internal host; else the external one, with the internal path.
     :param shown: where absolute links of answers lead, when that is another address than *external*.
+    :param headers: false: only ``Host`` moves, and ``Destination`` and ``If``, which are part of what is asked for.
     """
 
     def __init__(
@@ -160,37 +172,36 @@ class Translation:
         host_header: bool = True,
         atlas: Atlas | None = None,
         shown: ExternalURL | None = None,
+        headers: bool = True,
     ) -> None:
         self.external, self.internal = external, internal
         self.shown = shown or external
         self._host_header = host_header
+        #: Whether answers are translated.
+        self.headers = headers
         self._atlas = atlas or Atlas()
         #: Where the origin believes to be.
         self.view = (
             internal if host_header else InternalURL(external.scheme, external.host, external.port, internal.path)
         )
         self._host = self.view.authority.encode("ascii")
-        self._up = _Moves(
-            {
-                b"host": self._host_up,
-                b"origin": self._origin_up,
-                b"referer": self._referer_up,
-                b"destination": self._destination_up,
-                b"if": self._if_up,
-            }
-        )
-        self._down = _Moves(
-            {
-                b"location": self.reference_down,
-                b"content-location": self.reference_down,
-                b"refresh": self._refresh_down,
-                b"link": self._link_down,
-                b"set-cookie": self._set_cookie_down,
-                b"access-control-allow-origin": self._origin_down,
-                b"content-security-policy": self._sources_down,
-                b"content-security-policy-report-only": self._sources_down,
-            }
-        )
+        asked = {b"host": self._host_up, b"destination": self._destination_up, b"if": self._if_up}
+        told = {b"origin": self._origin_up, b"referer": self._referer_up}
+        self._up = _Moves(asked | told if headers else asked)
+        answered = {
+            b"location": self.reference_down,
+            b"content-location": self.reference_down,
+            b"refresh": self._refresh_down,
+            b"link": self._link_down,
+            b"sourcemap": self.reference_down,
+            b"service-worker-allowed": self.reference_down,
+            b"set-cookie": self._set_cookie_down,
+            b"access-control-allow-origin": self._origin_down,
+            b"timing-allow-origin": self._origins_down,
+            b"content-security-policy": self._sources_down,
+            b"content-security-policy-report-only": self._sources_down,
+        }
+        self._down = _Moves(answered if headers else {})
 
     def at(self, host: str) -> Translation:
         """For a wildcard: the translation of the one external *host* (canonical) that was asked for."""
@@ -198,7 +209,7 @@ class Translation:
             return self
         labels = self.external.labels_of(host)
         external, internal = self.external.with_labels(labels), self.internal.with_labels(labels)
-        return Translation(external, internal, self._host_header, self._atlas)
+        return Translation(external, internal, self._host_header, self._atlas, headers=self.headers)
 
     def up(self, fields: Sequence[Field]) -> list[Field]:
         """The fields of a request, as the origin shall see them.
@@ -297,6 +308,23 @@ class Translation:
         # Without its port, unless that is the address of something else.
         return place.port == _DEFAULT_PORTS[place.scheme] and not self._atlas.publishes(place)
 
+    def leads(self, scheme: str, host: str, port: int) -> Iterator[tuple[bytes, _Published]]:
+        """The paths of a server, as the origin names it, that are published, and where; the most specific first.
+
+        What :meth:`reference_down` does with one address, for those who look for many.
+        """
+        server = _Place(scheme, host, port, b"", b"")
+        if server.is_at(self.internal):
+            yield self.internal.path, self.shown
+        elif self._is_external(server):
+            yield self.external.path, self.shown
+            yield self.internal.path, self.shown
+        yield from self._atlas.leads(server)
+
+    def linked(self) -> tuple[_Published, ...]:
+        """The addresses by which the origin may name something that is published."""
+        return self.internal, self.external, *self._atlas.internals()
+
     def _refresh_down(self, value: bytes) -> bytes:
         match = _REFRESH.fullmatch(value)
         if match is None:
@@ -320,6 +348,9 @@ class Translation:
         if place.is_at(self.internal) or self._is_external(place):
             return external.origin.encode("ascii")
         return self._atlas.origin_outwards(place) or value
+
+    def _origins_down(self, value: bytes) -> bytes:
+        return b", ".join(self._origin_down(each.strip(b" \t")) for each in value.split(b","))
 
     def _sources_down(self, value: bytes) -> bytes:
         def moved(found: re.Match[bytes]) -> bytes:

@@ -1,29 +1,44 @@
-"""What is published, as an immutable snapshot: from host and path to application, replaced whole on every change."""
+"""What is published, as an immutable snapshot: from address to application, replaced whole on every change."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from appproxy.applications import Application, to_document
+from appproxy.applications import Application, Segment, to_document
 from appproxy.http.addresses import ExternalURL
+from appproxy.http.cors import CrossOriginRules
 from appproxy.identity import Identity
 from appproxy.relay.policy import Assignment
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
 
 class Published:
-    """One application with all that can be worked out once.
+    """One application at one of its addresses, with all that can be worked out once.
 
+    :ivar segment: what the connector calls the address; empty for the only one of an application.
+    :ivar cors: the address's rules for scripts of other sites, if it has any.
+    :ivar attended: the relay answers some or all requests by itself: for maintenance, or by *cors*.
     :ivar pinned: each client connection has one to the origin for itself.
     :ivar ping: seconds between pings to clients of idle WebSockets; 0: none.
     """
 
-    __slots__ = ("_claims", "_groups", "application", "assignment", "external", "id", "ping", "pinned", "signs_in")
+    __slots__ = (
+        "_claims", "_groups", "application", "assignment", "attended", "cors", "external", "id", "ping", "pinned",
+        "segment", "signs_in",
+    )  # fmt: skip
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, segment: Segment | None = None, external_url: str = "") -> None:
+        """:param external_url: another one than the segment's.  Without a segment it is the application's first."""
+        segments = application.segments
+        segment = segment or segments[0]
         self.application = application
         self.id = application.id
-        self.external = ExternalURL.parse(application.external_url)
+        self.external = ExternalURL.parse(external_url or segment.external_url)
+        self.segment = str(self.external) if len(segments) > 1 or application.alternate_url else ""
+        self.cors = None if segment.cors is None else CrossOriginRules(segment.cors)
+        self.attended = application.maintenance or self.cors is not None
         self.assignment = Assignment(application)
         self.signs_in = application.preauthentication == "oidc"
         self.pinned = application.origin.pinned
@@ -33,7 +48,12 @@ class Published:
         self._groups = "groups" in sources
 
     def __repr__(self) -> str:
-        return f"<Published {self.id} at {self.application.external_url}>"
+        return f"<Published {self.id} at {self.external}>"
+
+    def origin(self, host: str) -> str:
+        """Scheme and authority of this address for the client's *host*, which is one of it."""
+        external = self.external
+        return (external.with_labels(external.labels_of(host)) if external.wildcard else external).origin
 
     def outline(self, identity: Identity) -> dict[str, Any]:
         """What the connector is told of *identity*: no more than this application's single sign-on makes use of."""
@@ -45,43 +65,102 @@ class Published:
         return outline
 
 
+def addresses(application: Application) -> Iterator[Published]:
+    """An application at each of its addresses."""
+    segments = application.segments
+    for segment in segments:
+        yield Published(application, segment)
+    if segments and application.alternate_url:
+        yield Published(application, segments[0], application.alternate_url)
+
+
+#: A path with its final slash, the same without, and what is published there.
+_Entry = tuple[bytes, bytes, Published]
+
+
+class _Host:
+    """All that is published at one host, or at one wildcard.
+
+    :ivar entries: longest path first, and the scheme's own port before others.
+    :ivar servers: the same by scheme and port, where several are in use; with one only, nobody asks for it: requests
+        may come through a port that the address does not tell.
+    """
+
+    __slots__ = ("entries", "servers")
+
+    def __init__(self, everything: Iterable[Published]) -> None:
+        ordered = sorted(everything, key=_rank)
+        self.entries: list[_Entry] = [_entry(published) for published in ordered]
+        by_server: dict[tuple[str, int], list[_Entry]] = {}
+        for entry in self.entries:
+            external = entry[2].external
+            by_server.setdefault((external.scheme, external.port), []).append(entry)
+        self.servers = by_server if len(by_server) > 1 else None
+
+    def at(self, scheme: str, authority: str) -> list[_Entry]:
+        """What is published at one of several servers.
+
+        A request in the clear to where only TLS is spoken finds what it will be redirected to.
+        """
+        assert self.servers is not None
+        port = authority.rpartition(":")[2]
+        found = self.servers.get((scheme, int(port) if port.isdecimal() else _DEFAULT_PORTS[scheme]))
+        if found is None and scheme == "http":
+            return [entry for entry in self.entries if entry[2].external.scheme == "https"]
+        return found or []
+
+
+def _rank(published: Published) -> tuple[int, bool]:
+    external = published.external
+    return -len(external.path), external.port != _DEFAULT_PORTS[external.scheme]
+
+
+def _entry(published: Published) -> _Entry:
+    path = published.external.path
+    return path, path[:-1] or b"/", published
+
+
 class Catalog:
     """The snapshot.  Exact hosts beat wildcards, longer wildcards beat shorter, longer paths beat shorter."""
 
     def __init__(self, applications: Iterable[Application] = ()) -> None:
         self.applications = {application.id: application for application in applications}
-        self.published = {a.id: Published(a) for a in self.applications.values() if a.enabled}
-        self._exact: dict[str, list[tuple[bytes, bytes, Published]]] = {}
-        self._wildcards: list[tuple[str, list[tuple[bytes, bytes, Published]]]] = []
-        wildcards: dict[str, list[tuple[bytes, bytes, Published]]] = {}
-        for published in self.published.values():
-            external = published.external
-            entry = (external.path, external.path[:-1] or b"/", published)
-            if external.wildcard:
-                wildcards.setdefault("." + external.host, []).append(entry)
-            else:
-                self._exact.setdefault(external.host, []).append(entry)
-        for entries in (*self._exact.values(), *wildcards.values()):
-            entries.sort(key=lambda entry: len(entry[0]), reverse=True)
-        self._wildcards = sorted(wildcards.items(), key=lambda item: len(item[0]), reverse=True)
+        exact: dict[str, list[Published]] = {}
+        wildcards: dict[str, list[Published]] = {}
+        for application in self.applications.values():
+            for published in addresses(application) if application.enabled else ():
+                external = published.external
+                if external.wildcard:
+                    wildcards.setdefault("." + external.host, []).append(published)
+                else:
+                    exact.setdefault(external.host, []).append(published)
+        self._exact = {host: _Host(everything) for host, everything in exact.items()}
+        longest_first = sorted(wildcards, key=len, reverse=True)
+        self._wildcards = [(suffix, _Host(wildcards[suffix])) for suffix in longest_first]
 
-    def find(self, host: str, path: bytes) -> Published | None:
-        """The application published at *host* (canonical) and *path* (canonical), or None."""
-        entries = self._exact.get(host)
-        if entries is not None and (found := _longest(entries, path)) is not None:
-            return found
-        for suffix, entries in self._wildcards:
-            if host.endswith(suffix) and (found := _longest(entries, path)) is not None:
+    def find(self, host: str, path: bytes, scheme: str = "https", authority: str = "") -> Published | None:
+        """What is published at *host* and *path* (both canonical), or None.
+
+        :param scheme: how the client came; it matters where several servers have the host, as does the port.
+        :param authority: the host with its port, unless that is the scheme's own.
+        """
+        at_host = self._exact.get(host)
+        if at_host is not None:
+            entries = at_host.entries if at_host.servers is None else at_host.at(scheme, authority)
+            if (found := _longest(entries, path)) is not None:
                 return found
+        for suffix, at_host in self._wildcards:
+            if host.endswith(suffix):
+                entries = at_host.entries if at_host.servers is None else at_host.at(scheme, authority)
+                if (found := _longest(entries, path)) is not None:
+                    return found
         return None
 
     def at_host(self, host: str) -> list[Published]:
-        """Every application published at *host*, longest path first."""
-        entries = list(self._exact.get(host, ()))
-        for suffix, wild in self._wildcards:
-            if host.endswith(suffix):
-                entries.extend(wild)
-        return [published for _, _, published in entries]
+        """Everything that is published at *host*, longest path first."""
+        hosts = [self._exact[host]] if host in self._exact else []
+        hosts += [wild for suffix, wild in self._wildcards if host.endswith(suffix)]
+        return [published for each in hosts for _, _, published in each.entries]
 
     def knows_host(self, host: str) -> bool:
         """Whether anything is published at *host*."""
@@ -94,13 +173,13 @@ class Catalog:
     def of_group(self, group: str) -> list[dict[str, Any]]:
         """The applications of a connector group, as builtins for the channel."""
         return [
-            to_document(published.application)
-            for published in self.published.values()
-            if published.application.connector_group == group
+            to_document(application)
+            for application in self.applications.values()
+            if application.enabled and application.connector_group == group
         ]
 
 
-def _longest(entries: list[tuple[bytes, bytes, Published]], path: bytes) -> Published | None:
+def _longest(entries: list[_Entry], path: bytes) -> Published | None:
     """Whole segments only: ``/hr/`` covers ``/hr`` and ``/hr/x``, never ``/hrx``."""
     for prefix, bare, published in entries:
         if path.startswith(prefix) or path == bare:

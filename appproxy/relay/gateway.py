@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -11,7 +11,8 @@ from twisted.logger import Logger
 from appproxy.applications import Application
 from appproxy.channel.protocol import Channel
 from appproxy.errors import AppproxyError, Phase, Side
-from appproxy.http.messages import IDEMPOTENT
+from appproxy.http.cors import is_preflight
+from appproxy.http.messages import IDEMPOTENT, Field
 from appproxy.relay import causes
 from appproxy.relay.attachments import Attachments
 from appproxy.relay.catalog import Catalog, Published
@@ -26,6 +27,10 @@ from appproxy.wire.misuse import CannotOpen
 
 #: The relay's own paths, on every host; origins never see them.
 RESERVED = b"/.appproxy/"
+#: Where search engines ask what they may read.
+ROBOTS = b"/robots.txt"
+#: When to look again; nobody knows how long the work takes.
+MAINTENANCE_FIELDS = ((b"Retry-After", b"600"),)
 #: Other connectors that are tried before a request fails.
 MAX_ATTEMPTS = 3
 
@@ -34,6 +39,12 @@ class NoApplication(AppproxyError):
     """Nothing is published at this address."""
 
     code, status, side, phase = "no-application", 404, Side.CLIENT, Phase.REQUEST
+
+
+class UnderMaintenance(AppproxyError):
+    """Somebody is working on the application."""
+
+    code, status, side, phase = "maintenance", 503, Side.RELAY, Phase.POLICY
 
 
 class NotAssigned(AppproxyError):
@@ -55,11 +66,18 @@ class PreAuthentication(Protocol):
         """Answer somebody who is not signed in."""
 
 
+class Fail(Protocol):
+    """Answers an exchange with an error's page or JSON, and perhaps further fields."""
+
+    def __call__(self, exchange: ClientExchange, error: AppproxyError, fields: Sequence[Field] = (), /) -> None:
+        """Answer."""
+
+
 class Gateway:
     """Answers every exchange of the client listeners.
 
     :param own: answers what is for the relay itself: its own host and the reserved paths of every host.
-    :param fail: answers an exchange with an error's page or JSON.
+    :param fail: answers an exchange that failed.
     :param record: is told of every finished exchange, with application, user, connector, cause and bytes up and down.
     """
 
@@ -72,7 +90,7 @@ class Gateway:
         attachments: Attachments,
         preauth: PreAuthentication,
         own: Callable[[ClientExchange, Published | None], Coroutine[Deferred[Any], Any, None]],
-        fail: Callable[[ClientExchange, AppproxyError], None],
+        fail: Fail,
         record: Callable[[ClientExchange, str, str, str, str, int, int], None],
     ) -> None:
         self.catalog = Catalog()
@@ -111,16 +129,23 @@ class Gateway:
     async def _respond(self, exchange: ClientExchange, trip: Trip) -> None:
         if exchange.host == self._host:
             return await self._own(exchange, None)
-        published = self.catalog.find(exchange.host, exchange.path)
+        published = self.catalog.find(exchange.host, exchange.path, exchange.scheme, exchange.authority)
         if exchange.path.startswith(RESERVED) and self.catalog.knows_host(exchange.host):
             return await self._own(exchange, published)
         if published is None:
+            if _asks_for_robots(exchange) and any(each.signs_in for each in self.catalog.at_host(exchange.host)):
+                return self._keep_robots_out(exchange)
             raise NoApplication
         trip.application = published.id
         if exchange.scheme != published.external.scheme and exchange.scheme == "http":
-            return self._to_https(exchange, published)
+            origin = published.origin(exchange.host).encode("ascii")
+            return exchange.answer(308, [(b"Location", origin + exchange.head.target)])  # no cookie is looked at
+        if published.attended and self._attend(exchange, published, trip):
+            return None
         session: Session | None = None
         if published.signs_in:
+            if exchange.path == ROBOTS and _asks_for_robots(exchange):
+                return self._keep_robots_out(exchange)
             application = published.application
             session = self._preauth.peek(exchange, application) or await self._preauth.identify(exchange, application)
             if session is None:
@@ -150,7 +175,7 @@ class Gateway:
                 break
             tried |= {channel}
             trip.connector = channel.connector
-            relaying = Relaying(exchange)
+            relaying = Relaying(exchange, published.cors)
             try:
                 relaying.carry(channel, head)
             except CannotOpen as refusal:
@@ -174,12 +199,30 @@ class Gateway:
     def _may_repeat(self, exchange: ClientExchange, failure: causes.Failed) -> bool:
         return failure.code == "connector-lost" and exchange.head.method in IDEMPOTENT
 
-    def _to_https(self, exchange: ClientExchange, published: Published) -> None:
-        """Plain HTTP to something published by https: the same address there; no cookie is looked at."""
-        authority = published.external.with_labels(
-            published.external.labels_of(exchange.host) if published.external.wildcard else ""
-        ).authority
-        exchange.answer(308, [(b"Location", b"https://" + authority.encode("ascii") + exchange.head.target)])
+    def _attend(self, exchange: ClientExchange, published: Published, trip: Trip) -> bool:
+        """Answer what the origin has no part in: an application under maintenance, a preflight where there are rules.
+
+        A preflight comes without cookies, so nobody is asked who they are; it opens no door for other methods.
+        """
+        if published.application.maintenance:
+            trip.cause = UnderMaintenance.code
+            self._fail(exchange, UnderMaintenance(), MAINTENANCE_FIELDS)
+            return True
+        known = exchange.head.known
+        if published.cors is None or not is_preflight(exchange.head.method, known):
+            return False
+        trip.cause = "preflight"
+        fields = published.cors.preflight(known)
+        exchange.answer(403 if fields is None else 204, fields or [(b"Vary", b"Origin")])
+        return True
+
+    def _keep_robots_out(self, exchange: ClientExchange) -> None:
+        """What needs a sign-in is nothing for search engines (RFC 9309)."""
+        exchange.answer(200, [(b"Content-Type", b"text/plain; charset=utf-8")], b"User-agent: *\nDisallow: /\n")
+
+
+def _asks_for_robots(exchange: ClientExchange) -> bool:
+    return exchange.path == ROBOTS and exchange.head.method in (b"GET", b"HEAD")
 
 
 class Trip:

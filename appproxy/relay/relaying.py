@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from appproxy.channel.protocol import Channel
 from appproxy.channel.stream import Stream
 from appproxy.errors import AppproxyError
+from appproxy.http.cors import CrossOriginRules
 from appproxy.http.guard import guard_response
 from appproxy.http.messages import Field, MalformedMessage, body_length
 from appproxy.relay import causes
@@ -25,14 +26,16 @@ class Relaying:
     :ivar cause: a word for the access record when it did not end well.
     """
 
-    __slots__ = ("_exchange", "_lost", "_stream", "_upgraded", "_waiting", "cause", "down", "finished", "up")
+    __slots__ = ("_cors", "_exchange", "_lost", "_stream", "_upgraded", "_waiting", "cause", "down", "finished", "up")
 
-    def __init__(self, exchange: ClientExchange) -> None:
+    def __init__(self, exchange: ClientExchange, cors: CrossOriginRules | None = None) -> None:
+        """:param cors: what the answer shall say about scripts of other sites, in place of what the origin says."""
         self.finished: Deferred[causes.Failed | None] = Deferred()
         self.cause = ""
         self.up = 0
         self.down = 0
         self._exchange = exchange
+        self._cors = cors
         self._stream: Stream | None = None
         #: A head that goes with the beginning of its body: status, reason, fields, length.
         self._waiting: tuple[int, bytes, list[Field], int | None] | None = None
@@ -71,6 +74,8 @@ class Relaying:
         assert stream is not None
         try:
             fields = guard_response(head.status, head.reason, head.fields, exchange.scheme == "https")
+            if self._cors is not None:
+                fields = self._cors.answered(fields, exchange.head.known)
             if informational:
                 exchange.informational(head.status, head.reason, fields)
                 return

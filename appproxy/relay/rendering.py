@@ -46,6 +46,7 @@ _BY_CODE = {
     "provider-unreachable": Words("The identity provider does not answer", "Please try again in a minute."),
     "provider-misconfigured": Words("Signing in is not set up right", "Your administrator can find out why."),
     "token-refused": Words("You were not signed in", "The identity provider's answer did not stand up to its checks."),
+    "maintenance": Words("This application is being worked on", "It will be back. Please try again in a while."),
     "identity-refused": Words("You cannot be signed in", "The identity provider did not tell a name that can be used."),
 }
 _BY_STATUS = {

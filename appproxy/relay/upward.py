@@ -28,6 +28,7 @@ def upward_head(exchange: ClientExchange, published: Published, identity: Identi
                 identity=None if identity is None else published.outline(identity),
                 scheme=exchange.scheme,
                 host=exchange.authority,
+                segment=published.segment,
             )
         )
         if len(packed.octets) <= MAX_KNOWN_BYTES:

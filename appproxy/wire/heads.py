@@ -38,6 +38,7 @@ class Standing(msgspec.Struct, array_like=True, gc=False):
     """The part of a request's head that stands from one request of a client to its next, as it is on the wire.
 
     :ivar host: the external authority that the client named; *scheme* the one that it used.
+    :ivar segment: the external URL of the application's segment; empty where it has only one.
     :ivar identity: who asks, for single sign-on; None for pass-through.
     :ivar trace: the W3C trace context to continue.
     """
@@ -49,6 +50,7 @@ class Standing(msgspec.Struct, array_like=True, gc=False):
     trace: Short = ""
     scheme: Short = "https"
     host: Short = ""
+    segment: Short = ""
 
 
 class Packed:

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.connector import assignments
+from appproxy.connector import places
 from appproxy.connector.assignments import Assignments
 from appproxy.connector.deadlines import Deadlines
 from appproxy.connector.failures import NotAllowed, UnknownApplication
@@ -60,7 +60,7 @@ class SnapshotTests(SynchronousTestCase):
 
     def test_wildcards_are_limited(self) -> None:
         """A client that invents hosts cannot fill the memory."""
-        self.patch(assignments, "MAX_PLACES", 2)
+        self.patch(places, "MAX_PLACES", 2)
         self.assignments.replace(1, [WILD])
         wild = self.assignments.get("wild")
         for host in ("a.apps.example.com", "b.apps.example.com"):

@@ -155,20 +155,21 @@ class Bench:
         count = iter(range(1, 1_000_000))
         self.settings = FrontSettings(
             responder=self.gateway.respond,
-            refused=lambda front, bad: ([], bad.detail.encode()),
+            refused=lambda bad: ([], bad.detail.encode()),
             spawn=self.tasks.spawn,
             seconds=self.clock.seconds,
             new_id=lambda: f"id-{next(count)}",
             secure=True,
             patience=Patience(),
+            soon=lambda call: self.clock.callLater(0, call),
         )
 
     async def _own(self, exchange: Any, published: Any) -> None:
         body = await exchange.read_body(1000)
         exchange.answer(200, [], b"own " + body)
 
-    def _fail(self, exchange: Any, failure: AppproxyError) -> None:
-        exchange.answer(failure.status, [], f"{failure.code} {failure.side} {failure.phase}".encode())
+    def _fail(self, exchange: Any, failure: AppproxyError, fields: Any = ()) -> None:
+        exchange.answer(failure.status, fields, f"{failure.code} {failure.side} {failure.phase}".encode())
 
     def client(self) -> FakeSocket:
         """Connect a client."""

@@ -266,6 +266,17 @@ class WildcardTests(SynchronousTestCase):
         self.assertEqual(a.up([(b"Host", b"a.any.test")]), [(b"Host", b"a.any.corp")])
         self.assertEqual(a.down([(b"Location", b"http://b.any.corp/x")]), [(b"Location", b"https://b.any.test/x")])
 
+    @pytest.mark.feature("PUB-4")
+    def test_one_origin_for_all_hosts(self) -> None:
+        """Links to it lead back to the host in question; from elsewhere nobody can say to which."""
+        many = pair("https://*.sites.test/", "http://sites.corp/")
+        atlas = Atlas([many, HR])
+        a = Translation(*many, atlas=atlas).at("a.sites.test")
+        self.assertEqual(a.reference_down(b"http://sites.corp/x"), b"https://a.sites.test/x")
+        self.assertEqual(a.up([(b"Origin", b"https://a.sites.test")]), [(b"Origin", b"http://sites.corp")])
+        elsewhere = Translation(*HR, atlas=atlas)
+        self.assertEqual(elsewhere.reference_down(b"http://sites.corp/x"), b"http://sites.corp/x")
+
     def test_plain_application_is_itself(self) -> None:
         """There is nothing to choose."""
         hr = Translation(*HR)
