@@ -33,7 +33,7 @@ from appproxy.http.messages import (
 #: Field lines up to this size are remembered for the connection's next request.
 _MAX_REMEMBERED = 8 * 1024
 #: A longer method is nobody's.
-_MAX_METHOD = 64
+MAX_METHOD = 64
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!\"$-~]+) HTTP/([0-9])\.([0-9])\r\n")
 _VERSIONS = {(b"1", b"1"): (1, 1), (b"1", b"0"): (1, 0)}
 _ABSOLUTE = re.compile(rb"(https?)://([^/?]+)([^?]*)(\?.*)?", re.IGNORECASE)
@@ -229,7 +229,7 @@ class ServerConversation:
             if line_end >= 0:
                 self._check_line(bytes(held[: line_end + 2]))
                 self._line_read = True
-            elif size > self._limits.target + _MAX_METHOD + len(b"  HTTP/1.1"):
+            elif size > self._limits.target + MAX_METHOD + len(b"  HTTP/1.1"):
                 raise BadRequest(414, "target too long")
         if size > self._limits.head:
             raise BadRequest(431, "head too large")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -15,9 +15,6 @@ from appproxy.http.messages import Field, RequestHead
 from appproxy.http.serving import RequestBegun
 from appproxy.relay.exchange import ClientGone, Exchange, PayloadTooLarge
 from appproxy.wire.heads import Packed
-
-if TYPE_CHECKING:
-    from appproxy.relay.front import Front
 
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
@@ -46,6 +43,103 @@ class Taker(Protocol):
         """It has room again."""
 
 
+class Pen(Protocol):
+    """Writes the answer to one request.
+
+    What it returns is ready for :meth:`Line.write`, with other octets before and after it: an HTTP/1.1 answer.  Where
+    requests share a connection the pen sends what it writes itself, and returns nothing.
+    """
+
+    def informational(self, status: int, reason: bytes, fields: Sequence[Field] = ()) -> bytes:
+        """An interim answer (1xx but 101)."""
+
+    def begin(self, status: int, reason: bytes, fields: Sequence[Field] = (), length: int | None = None) -> bytes:
+        """The head of the final answer, or of a 101."""
+
+    def body(self, data: bytes) -> bytes:
+        """Some of its body; :raises LengthMismatch: more than announced."""
+
+    def end(self, trailers: Sequence[Field] = ()) -> bytes:
+        """Its end; :raises LengthMismatch: less than announced."""
+
+    def whole(self, status: int, reason: bytes, fields: Sequence[Field], body: bytes = b"") -> bytes:
+        """A complete final answer."""
+
+
+class Settings(Protocol):
+    """What an exchange needs of what all connections of a listener share."""
+
+    @property
+    def secure(self) -> bool:
+        """Clients come by TLS."""
+
+    @property
+    def seconds(self) -> Callable[[], float]:
+        """A monotonic clock."""
+
+    @property
+    def new_id(self) -> Callable[[], str]:
+        """Makes request ids."""
+
+    def authority(self, host: bytes) -> tuple[str, str]:
+        """Canonical host, and authority as clients use it."""
+
+    def own_fields(self) -> list[Field]:
+        """What stands on every answer that the relay makes up itself."""
+
+
+class Line(Protocol):
+    """The way to the client that one exchange has: a whole connection, or its share of one.
+
+    :ivar reading: of the last request on the connection; shared by those that repeat its fields.
+    """
+
+    @property
+    def settings(self) -> Settings:
+        """What all connections of the listener share."""
+
+    @property
+    def client(self) -> str:
+        """The client's address."""
+
+    @property
+    def pen(self) -> Pen:
+        """Writes the answer."""
+
+    @property
+    def source(self) -> Any:
+        """The push producer of the request's body, and of what comes after a switch."""
+
+    reading: Reading | None
+
+    def write(self, data: bytes) -> None:
+        """Write what the pen returned; after a switch, octets as they are."""
+
+    def answered(self) -> None:
+        """The answer has been written whole."""
+
+    def pause_reading(self) -> None:
+        """Nobody takes the body for now."""
+
+    def resume_reading(self) -> None:
+        """Somebody takes it."""
+
+    def become_pipe(self, pipe: Taker) -> None:
+        """From now on what the client sends is *pipe*'s."""
+
+    def half_close(self) -> None:
+        """End our half, once all is written."""
+
+    def lose(self) -> None:
+        """End both halves, once all is written."""
+
+    def abort(self) -> None:
+        """End both halves at once."""
+
+    def hand_over(self, protocol: TwistedProtocol) -> bytes:
+        """Make *protocol* the transport's; returns what came after the head."""
+
+
 class Reading:
     """What the fields of a request mean to the relay.  Clients mostly repeat them; then this is used again.
 
@@ -57,9 +151,9 @@ class Reading:
 
     __slots__ = ("authority", "cookie", "fields", "host", "packed", "packed_for", "reserved", "version")
 
-    def __init__(self, front: Front, head: RequestHead) -> None:
+    def __init__(self, settings: Settings, head: RequestHead) -> None:
         self.fields, self.version = head.fields, head.version
-        self.host, self.authority = front.settings.authority(head.host)
+        self.host, self.authority = settings.authority(head.host)
         self.reserved: dict[bytes, list[bytes]]
         cookies = head.known.get(b"cookie")
         self.reserved, self.cookie = take_reserved(cookies) if cookies else ({}, None)
@@ -68,11 +162,11 @@ class Reading:
 
 
 class ClientExchange(Exchange):
-    """One request on a :class:`Front`, and the pen for its answer."""
+    """One request on a :class:`Line`, and the pen for its answer."""
 
     __slots__ = (
         "_body",
-        "_front",
+        "_line",
         "_read",
         "_read_limit",
         "_request_ended",
@@ -97,23 +191,23 @@ class ClientExchange(Exchange):
         "upgrade",
     )
 
-    def __init__(self, front: Front, begun: RequestBegun) -> None:
-        settings = front.settings
-        self._front = front
+    def __init__(self, line: Line, begun: RequestBegun) -> None:
+        settings = line.settings
+        self._line = line
         head = begun.head
         self.head = head
         self.length = begun.length
         self.upgrade = begun.upgrade
         self.expects_continue = begun.expect_continue
         self.scheme = "https" if settings.secure else "http"
-        reading = front.reading
+        reading = line.reading
         if reading is None or reading.fields is not head.fields or reading.version != head.version:
-            reading = front.reading = Reading(front, head)
+            reading = line.reading = Reading(settings, head)
         self.reading = reading
         self.host, self.authority, self.reserved = reading.host, reading.authority, reading.reserved
         path, self.query = split_target(head.target)
         self.path = canonical_path(path) if path != b"*" else b"/"  # OPTIONS for the whole host
-        self.client = front.client
+        self.client = line.client
         self.request_id = settings.new_id()
         self.started = settings.seconds()
         #: Set once the answer's head is on its way; its status then.
@@ -136,20 +230,19 @@ class ClientExchange(Exchange):
 
     @property
     def source(self) -> Any:
-        """The push producer of the body: the client's socket."""
-        return self._front.transport
+        """The push producer of the body: the client's socket, or its share of one."""
+        return self._line.source
 
     def take(self, taker: Taker) -> None:
         """Give *taker* the body: what has come at once, the rest as it comes."""
         self.taker = taker
         pieces, self._body = self._body, []
+        if not self._request_ended:
+            self._line.resume_reading()  # first: the taker may pause it at once
         for data in pieces:
             taker.body_received(data)
-        if self._request_ended:
-            if pieces:
-                taker.body_ended(self._trailers)
-        else:
-            self._front.resume_reading()
+        if self._request_ended and pieces:
+            taker.body_ended(self._trailers)
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body; see :meth:`Exchange.read_body`."""
@@ -159,7 +252,7 @@ class ClientExchange(Exchange):
             if self.expects_continue:
                 self.informational(100, b"Continue", [])
             self._read, self._read_limit = Deferred(), limit
-            self._front.resume_reading()
+            self._line.resume_reading()
             await self._read
         body = b"".join(self._body)
         self._body = []
@@ -174,7 +267,7 @@ class ClientExchange(Exchange):
         elif not self.answered:
             self._body.append(data)
             if self._read is None:
-                self._front.pause_reading()  # until somebody wants it
+                self._line.pause_reading()  # until somebody wants it
             elif sum(map(len, self._body)) > self._read_limit:
                 self._wake_reader()
 
@@ -211,26 +304,27 @@ class ClientExchange(Exchange):
         names = {name.lower() for name, _ in complete}
         if b"cache-control" not in names:
             complete.append((b"Cache-Control", b"no-store"))
-        complete.extend(field for field in self._front.settings.own_fields() if field[0].lower() not in names)
+        complete.extend(field for field in self._line.settings.own_fields() if field[0].lower() not in names)
+        octets = self._line.pen.whole(status, reason_for(status), complete, body)
         self.status, self.begun = status, True
-        self._front.write(self._front.conversation.whole(status, reason_for(status), complete, body))
+        self._line.write(octets)
         self._done()
 
     def informational(self, status: int, reason: bytes, fields: list[Field]) -> None:
         """An interim answer (1xx)."""
         if not self.begun and not self.answered and self.head.version >= (1, 1):
-            self._front.write(self._front.conversation.informational(status, reason, fields))
+            self._line.write(self._line.pen.informational(status, reason, fields))
 
     def whole(self, status: int, reason: bytes, fields: list[Field], body: bytes) -> None:
         """Write a whole answer of the origin's."""
-        octets = self._front.conversation.whole(status, reason, fields, body)
+        octets = self._line.pen.whole(status, reason, fields, body)
         self.status, self.begun = status, True
-        self._front.write(octets)
+        self._line.write(octets)
         self._done()
 
     def begin(self, status: int, reason: bytes, fields: list[Field], length: int | None) -> bytes:
         """Serialise the answer's head; the caller joins it with the body's beginning and writes both."""
-        octets = self._front.conversation.begin(status, reason, fields, length)
+        octets = self._line.pen.begin(status, reason, fields, length)
         self.status, self.begun = status, True
         return octets
 
@@ -239,39 +333,39 @@ class ClientExchange(Exchange):
 
         :raises LengthMismatch: it is longer than its head said.
         """
-        return self._front.conversation.body(data)
+        return self._line.pen.body(data)
 
     def end(self, pending: bytes, trailers: Sequence[Field] = ()) -> None:
         """Write *pending* and what ends the answer.
 
         :raises LengthMismatch: the body is shorter than its head said.
         """
-        self._front.write(pending + self._front.conversation.end(trailers))
+        self._line.write(pending + self._line.pen.end(trailers))
         self._done()
 
     def write(self, data: bytes) -> None:
         """Write what was serialised."""
-        self._front.write(data)
+        self._line.write(data)
 
     def switch(self, pipe: Taker, head: bytes) -> None:
         """After a 101: write its serialised *head*; *pipe* takes the client's raw bytes from now on."""
         self.taker = pipe
-        self._front.write(head)
-        self._front.become_pipe(pipe)
+        self._line.write(head)
+        self._line.become_pipe(pipe)
 
     def close_pipe(self) -> None:
         """The origin's half of an upgraded exchange has ended."""
-        self._front.half_close()
+        self._line.half_close()
 
     def finish_pipe(self) -> None:
         """Both halves of an upgraded exchange have ended."""
         self.answered = True
-        self._front.lose()
+        self._line.lose()
 
     def abort(self) -> None:
         """Cut the connection: the client must not take what it got for all."""
         self.answered = True
-        self._front.abort()
+        self._line.abort()
 
     def raw_head(self) -> bytes:
         """The request's head, written anew from its validated parts."""
@@ -282,9 +376,9 @@ class ClientExchange(Exchange):
     def hand_over(self, protocol: TwistedProtocol) -> bytes:
         """Give the whole connection to *protocol*; returns what came after the request's head."""
         self.answered = True
-        return self._front.hand_over(protocol)
+        return self._line.hand_over(protocol)
 
     def _done(self) -> None:
         self.answered = True
         self.taker = None  # who holds us; a circle would wait for the garbage collector, far from the caches
-        self._front.answered()
+        self._line.answered()

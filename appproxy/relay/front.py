@@ -3,14 +3,16 @@
 The bytes are :class:`appproxy.http.serving.ServerConversation`'s business; this is its Twisted side: reading is paused
 while nobody takes the body or too much is pipelined, the source of an answer is paused while the client does not read.
 The same class serves clients, the connectors' door and the admin socket; only the responder differs.
+:mod:`appproxy.relay.multiplexed_front` is its counterpart for HTTP/2.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -28,6 +30,8 @@ from appproxy.relay.client_exchange import ClientExchange, Reading, Taker, reaso
 
 #: Bytes of pipelined requests that are read ahead before reading stops.
 READ_AHEAD = 64 * 1024
+#: Seconds in which broken connections are told of only once.
+BROKEN_LOG_SECONDS = 60.0
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,17 +47,37 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     write: float = 120.0
 
 
+class Attended(Protocol):
+    """A client connection, as far as somebody has to look after it."""
+
+    #: When to give up on the client, or to look again, by ``FrontSettings.seconds``; 0 for never.
+    deadline: float
+
+    def overdue(self) -> None:
+        """The deadline has passed."""
+
+    def retire(self) -> None:
+        """The relay is about to stop: no more requests here, if there is a way to say so."""
+
+    def see_off(self) -> None:
+        """The relay stops: what is not finished is cut off, what is written still leaves."""
+
+
 class FrontSettings:
     """What all connections of one listener share.
 
     :ivar responder: answers one exchange; what it raises is turned into an answer by *failed*.
+    :ivar soon: calls something in the reactor's next turn.
+    :ivar broken: HTTP/2 connections that were broken off because of what the client did, by code.
     """
+
+    log = Logger()
 
     def __init__(
         self,
         *,
         responder: Callable[[ClientExchange], Coroutine[Deferred[Any], Any, None]],
-        refused: Callable[[Front, BadRequest], tuple[list[Field], bytes]],
+        refused: Callable[[BadRequest], tuple[list[Field], bytes]],
         spawn: Callable[[str, Coroutine[Deferred[Any], Any, None]], object],
         seconds: Callable[[], float],
         new_id: Callable[[], str],
@@ -62,6 +86,7 @@ class FrontSettings:
         patience: Patience | None = None,
         answer_fields: tuple[Field, ...] = (),
         epoch: Callable[[], float] = time.time,
+        soon: Callable[[Callable[[], None]], object] = lambda call: call(),
     ) -> None:
         self.responder = responder
         self.refused = refused
@@ -73,7 +98,10 @@ class FrontSettings:
         self.patience = patience or Patience()
         self._answer_fields = answer_fields
         self._epoch = epoch
-        self.fronts: set[Front] = set()
+        self.soon = soon
+        self.fronts: set[Attended] = set()
+        self.broken: Counter[str] = Counter()
+        self._broken_told = float("-inf")
         self._hosts: dict[bytes, tuple[str, str]] = {}
 
     def authority(self, host: bytes) -> tuple[str, str]:
@@ -95,6 +123,21 @@ class FrontSettings:
         """What stands on every answer that the relay makes up itself."""
         return [(b"Date", formatdate(self._epoch(), usegmt=True).encode("ascii")), *self._answer_fields]
 
+    def broke_off(self, client: str, code: str, text: str) -> None:
+        """Count a connection that was broken off because of what the client did; told now and then, not each time."""
+        self.broken[code] += 1
+        now = self.seconds()
+        if now - self._broken_told >= BROKEN_LOG_SECONDS:
+            self._broken_told = now
+            self.log.warn(
+                "{client} misused HTTP/2: {text} ({code}); such connections are closed ({count} so far)",
+                event="front.broken",
+                client=client,
+                text=text,
+                code=code,
+                count=self.broken.total(),
+            )
+
     def sweep(self) -> None:
         """Cut off connections that made nobody any progress; called once a second."""
         now = self.seconds()
@@ -111,7 +154,7 @@ class Front(TwistedProtocol):
 
     def __init__(self, settings: FrontSettings) -> None:
         self.settings = settings
-        self.conversation = ServerConversation(settings.limits, settings.secure)
+        self.conversation = self.pen = ServerConversation(settings.limits, settings.secure)
         self.client = ""
         #: When to give up on the client, by ``settings.seconds``; 0 for never.
         self.deadline = 0.0
@@ -141,6 +184,11 @@ class Front(TwistedProtocol):
         self._exchange = self._pipe = None
         if serving is not None:
             serving.client_lost()
+
+    @property
+    def source(self) -> Any:
+        """The push producer of bodies and pipes: the socket."""
+        return self.transport
 
     # Reading
 
@@ -214,7 +262,7 @@ class Front(TwistedProtocol):
             if begun:
                 self.abort()
                 return
-        fields, body = self.settings.refused(self, bad)
+        fields, body = self.settings.refused(bad)
         fields += self.settings.own_fields()
         self.write(self.conversation.whole(bad.status, reason_for(bad.status), fields, body))
         self.lose()
@@ -320,6 +368,9 @@ class Front(TwistedProtocol):
         self.abort()
         if serving is not None:
             serving.client_lost()
+
+    def retire(self) -> None:
+        """HTTP/1.1 has no word for it."""
 
     def see_off(self) -> None:
         """The relay stops: what is not finished is cut off, what is written still leaves."""

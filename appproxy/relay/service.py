@@ -459,7 +459,7 @@ async def _nothing_here(exchange: ClientExchange) -> None:
     raise NoApplication
 
 
-def _refused(_front: Front, bad: BadRequest) -> tuple[list[Field], bytes]:
+def _refused(bad: BadRequest) -> tuple[list[Field], bytes]:
     """The answer to what was no request."""
     told = {"title": bad.detail, "status": bad.status, "code": bad.code, "side": "client", "phase": "request"}
     return [(b"Content-Type", b"application/problem+json"), (b"Cache-Control", b"no-store")], msgspec.json.encode(told)
