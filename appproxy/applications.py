@@ -158,6 +158,12 @@ class Application(Value, frozen=True):
         first = (Segment(external_url=self.external_url, internal_url=self.internal_url),) if self.external_url else ()
         return first + (self.segment or ())
 
+    @property
+    def external_urls(self) -> tuple[str, ...]:
+        """Every address of it, the alternate one last."""
+        urls = tuple(segment.external_url for segment in self.segments)
+        return (*urls, self.alternate_url) if self.alternate_url else urls
+
 
 class ConnectorGroup(Value, frozen=True):
     """Connectors that can all reach the same origins."""

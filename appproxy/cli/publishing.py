@@ -30,10 +30,13 @@ def define(verb: str, parser: argparse.ArgumentParser) -> None:
             ("show", "one application, as an apply file has it", show_application),
             ("enable", "serve it again", enable_application),
             ("disable", "answer 404 in its place, keep its settings", disable_application),
+            ("maintenance", "answer 503 in its place, with a page that says so", maintain_application),
             ("delete", "forget it", delete_application),
         ):
             own = verbs.add_parser(name, help=purpose)
             own.add_argument("id", metavar="ID")
+            if name == "maintenance":
+                own.add_argument("--off", action="store_true", help="it is over: serve the application again")
             _finish(own, what)
     else:
         verbs = parser.add_subparsers(metavar="VERB", required=True)
@@ -103,15 +106,28 @@ def list_applications(invocation: Invocation) -> None:
     columns: list[Column] = [
         ("ID", "id"),
         ("NAME", "name"),
-        ("EXTERNAL URL", "external_url"),
-        ("INTERNAL URL", "internal_url"),
+        ("EXTERNAL URL", lambda row: _first_of(row, "external_url")),
+        ("INTERNAL URL", lambda row: _first_of(row, "internal_url")),
         ("GROUP", "connector_group"),
         ("SIGN-IN", lambda row: row.get("preauthentication", "oidc")),
-        ("STATE", lambda row: "enabled" if row.get("enabled", True) else "disabled"),
+        ("STATE", _state),
         ("CONNECTORS", lambda row: f"{row['online']} online"),
     ]
     nothing = "nothing is published; add applications with: appproxy apply FILE"
     show(invocation.arguments, document, table(rows, columns, nothing))
+
+
+def _first_of(settings: dict[str, Any], key: str) -> str:
+    """The first URL of an application, and how many more there are."""
+    urls = [settings[key]] if key in settings else []
+    urls += [segment[key] for segment in settings.get("segment", ())]
+    return f"{urls[0]} and {len(urls) - 1} more" if len(urls) > 1 else "".join(urls)
+
+
+def _state(settings: dict[str, Any]) -> str:
+    if not settings.get("enabled", True):
+        return "disabled"
+    return "maintenance" if settings.get("maintenance") else "enabled"
 
 
 def show_application(invocation: Invocation) -> None:
@@ -128,6 +144,14 @@ def enable_application(invocation: Invocation) -> None:
 def disable_application(invocation: Invocation) -> None:
     """Serve an application no longer, for now."""
     _change(invocation, "POST", "disable", "is disabled; its address answers 404")
+
+
+def maintain_application(invocation: Invocation) -> None:
+    """Say that an application is being worked on, or that it is over."""
+    if invocation.arguments.off:
+        _change(invocation, "DELETE", "maintenance", "is served again")
+    else:
+        _change(invocation, "POST", "maintenance", "is under maintenance; its address answers 503")
 
 
 def delete_application(invocation: Invocation) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -13,7 +14,7 @@ from appproxy.applications import Application, Cookies, CrossOrigin, Segment, Si
 from appproxy.config.places import NODE_NAME
 from appproxy.config.urls import is_address, read_origin, read_url
 from appproxy.errors import ConfigError
-from appproxy.http.addresses import ExternalURL
+from appproxy.http.addresses import AmbiguousPath, ExternalURL, canonical_path, is_under
 
 _SOURCES = "user, groups, claim:NAME or const:TEXT"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -249,7 +250,13 @@ def _check_home_page(application: Application, where: str) -> None:
     page = application.home_page
     if page and not application.segments:
         raise ConfigError(f"{where}.home_page", "has no effect without an external URL; remove it")
-    if re.search(r"^/|^[a-z]+:|[\x00-\x20\x7f\\]", page) or ".." in page.partition("?")[0].split("/"):
+    path = quote(re.split(r"[?#]", page)[0], safe="/%;\\:@!$&'()*+,=")
+    try:
+        # Below whatever root: one that no page can climb over and come back to.
+        below = is_under(canonical_path(b"/root/" + path.encode("ascii")), b"/root/")
+    except AmbiguousPath:
+        below = False
+    if not below or re.search(r"^/|^[A-Za-z]+:|[\x00-\x20\x7f\\]", page):
         raise ConfigError(f"{where}.home_page", f'{page!r} is not below the external URL; write for instance "start/"')
 
 

@@ -31,10 +31,13 @@ class Entry(NamedTuple):
         return self.name[0].upper()
 
 
-def entry_for(application: Application) -> Entry:
-    """The name and the home page of *application*."""
-    host = urlsplit(application.external_url).netloc
-    return Entry(application.name or application.id, application.external_url + application.home_page, host)
+def entry_for(application: Application) -> Entry | None:
+    """The name and the home page of *application*; None where it has no one address, as a wildcard has none."""
+    urls = [url for url in application.external_urls if "*" not in url]
+    if not urls:
+        return None
+    url = application.alternate_url if application.translate.alternate_url else urls[0]
+    return Entry(application.name or application.id, url + application.home_page, urlsplit(url).netloc)
 
 
 class Portal:
@@ -70,7 +73,7 @@ class Portal:
         return self._oidc.rendering.page(exchange, 200, "choose", providers=choices)
 
     def _entries(self, roots: dict[str, Session]) -> list[Entry]:
-        """What the same evaluator that guards the applications would let in; wildcards have no one address."""
+        """What the same evaluator that guards the applications would let in."""
         entries = []
         for application in self._oidc.applications().values():
             root = roots.get(self._oidc.provider_id(application))
@@ -78,8 +81,8 @@ class Portal:
                 root is not None
                 and application.enabled
                 and application.preauthentication == "oidc"
-                and "*" not in application.external_url
                 and Assignment(application).decide(root.identity).allowed
+                and (entry := entry_for(application)) is not None
             ):
-                entries.append(entry_for(application))
+                entries.append(entry)
         return sorted(entries, key=lambda entry: entry.name.casefold())

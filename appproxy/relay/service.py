@@ -297,7 +297,7 @@ class RelayService(Service):
     async def _answer_own(self, exchange: ClientExchange, published: Published | None) -> None:
         """The relay's own pages: its host's, and the reserved paths of every host; never in the clear."""
         if exchange.scheme == "http" and self.config.relay.public_url.startswith("https:"):
-            own = published.external.origin if published is not None else self.config.relay.public_url
+            own = published.origin(exchange.host) if published is not None else self.config.relay.public_url
             exchange.answer(308, [(b"Location", own.encode("ascii") + exchange.head.target)])
         elif exchange.path.startswith(RESERVED):
             await self._signin.serve_reserved(exchange, published.application if published is not None else None)

@@ -81,7 +81,7 @@ class SignOut:
             user=session.identity.user,
             application=(application.name or application.id) if application else session.application,
             token=token,
-            back=oidc.root_path(application).decode() if application else "/",
+            back=oidc.root_path(application, exchange).decode() if application else "/",
         )
 
     async def _sign_out(self, exchange: Exchange, found: list[Session]) -> None:
@@ -98,7 +98,7 @@ class SignOut:
             await oidc.sessions.end(session)
             application = oidc.applications().get(session.application)
             name = (application.name or application.id) if application else session.application
-            back = oidc.root_path(application).decode() if application else "/"
+            back = oidc.root_path(application, exchange).decode() if application else "/"
             oidc.rendering.page(exchange, 200, "signed_out", cookies, application=name, back=back)
         else:
             hint = await self._hint(session)

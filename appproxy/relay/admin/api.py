@@ -27,6 +27,7 @@ OPERATIONS: dict[str, dict[bytes, Operation]] = {
     "/v1/applications/*": {b"GET": publishing.show_application, b"DELETE": publishing.delete_application},
     "/v1/applications/*/enable": {b"POST": publishing.enable_application},
     "/v1/applications/*/disable": {b"POST": publishing.disable_application},
+    "/v1/applications/*/maintenance": {b"POST": publishing.begin_maintenance, b"DELETE": publishing.end_maintenance},
     "/v1/groups": {b"GET": publishing.list_groups},
     "/v1/groups/*": {b"DELETE": publishing.delete_group},
     "/v1/tokens": {b"GET": connectors.list_tokens, b"POST": connectors.issue_token},

@@ -1,4 +1,4 @@
-"""Applications and connector groups: apply a file, list, show, enable, disable, delete."""
+"""Applications and connector groups: apply a file, list, show, enable, disable, put under maintenance, delete."""
 
 from __future__ import annotations
 
@@ -132,29 +132,39 @@ async def delete_application(call: Call) -> dict[str, Any]:
 
 async def enable_application(call: Call) -> dict[str, Any]:
     """Serve an application again."""
-    return await _enable(call, True)
+    return await _change(call, "enabled", enabled=True)
 
 
 async def disable_application(call: Call) -> dict[str, Any]:
     """Answer 404 where an application was, but keep its settings."""
-    return await _enable(call, False)
+    return await _change(call, "disabled", enabled=False)
 
 
-async def _enable(call: Call, enabled: bool) -> dict[str, Any]:
+async def begin_maintenance(call: Call) -> dict[str, Any]:
+    """Answer 503 where an application was, with a page that says that it is being worked on."""
+    return await _change(call, "put-under-maintenance", maintenance=True)
+
+
+async def end_maintenance(call: Call) -> dict[str, Any]:
+    """Serve an application again after maintenance."""
+    return await _change(call, "taken-from-maintenance", maintenance=False)
+
+
+async def _change(call: Call, done: str, **settings: bool) -> dict[str, Any]:
     application = call.names[0]
-    version = await call.relay.store.write(_put_enabled, application, enabled)
+    version = await call.relay.store.write(_put_changed, application, settings)
     if version is None:
         raise _no_application(application)
-    word = "enabled" if enabled else "disabled"
-    call.done(f"application-{word}", f"{word} application {{application}}", application=application)
-    return {"id": application, "enabled": enabled, "version": version}
+    said = f"application {{application}} was {done.replace('-', ' ')}"
+    call.done(f"application-{done}", said, application=application)
+    return {"id": application, **settings, "version": version}
 
 
-def _put_enabled(db: Database, application: str, enabled: bool) -> int | None:
+def _put_changed(db: Database, application: str, settings: dict[str, bool]) -> int | None:
     stored = applications.find(db, application)
     if stored is None:
         return None
-    return applications.put(db, msgspec.structs.replace(stored.application, enabled=enabled))
+    return applications.put(db, msgspec.structs.replace(stored.application, **settings))
 
 
 async def list_groups(call: Call) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from appproxy.applications import Application
 from appproxy.errors import Phase, Side
+from appproxy.http.addresses import ExternalURL, is_under
 from appproxy.http.messages import Field
 from appproxy.relay.exchange import Exchange
 from appproxy.relay.preauth.attempts import Attempts, random_text
@@ -156,7 +157,9 @@ class OpenIDConnect:
             try:
                 self._redirect(exchange, application)
             except SignInFailed as error:
-                self.rendering.fail(exchange, error, [expire_cookie(ROUNDS)], link=self.root_path(application).decode())
+                self.rendering.fail(
+                    exchange, error, [expire_cookie(ROUNDS)], link=self.root_path(application, exchange).decode()
+                )
 
     def _unauthorised(self, exchange: Exchange, application: Application, parameter: bytes) -> None:
         challenge = b'Bearer realm="%s"' % application.id.encode()
@@ -177,7 +180,7 @@ class OpenIDConnect:
         binding = self.binding(exchange) or random_text(self.random).encode()
         target = exchange.head.target
         if exchange.head.method not in (b"GET", b"HEAD") or not is_safe_target(target, exchange.path):
-            target = self.root_path(application)
+            target = self.root_path(application, exchange)
         wish = self.attempts.make_wish(application.id, exchange.scheme, exchange.authority, target, binding)
         address = with_query(f"{self.relay_origin}/.appproxy/sign-in", wish=self.attempts.seal_wish(wish))
         site, partitioned = passing_site(application)
@@ -215,6 +218,8 @@ class OpenIDConnect:
         return set_cookie(ROUNDS, sealed, max_age=ROUND_SECONDS, same_site=site, partitioned=partitioned)
 
     @staticmethod
-    def root_path(application: Application) -> bytes:
-        """The path under which *application* is published."""
-        return (urlsplit(application.external_url).path or "/").encode("ascii")
+    def root_path(application: Application, exchange: Exchange) -> bytes:
+        """The path under which *application* is published at the host of *exchange*: what it asks for is below it."""
+        urls = [ExternalURL.parse(url) for url in application.external_urls]
+        here = sorted((url.path for url in urls if url.matches(exchange.host)), key=len, reverse=True)
+        return next((path for path in here if is_under(exchange.path, path)), here[-1] if here else b"/")
