@@ -21,6 +21,7 @@ GROUPS = {
     "app": ("publishing", "published applications"),
     "group": ("publishing", "connector groups"),
     "connector": ("connectors", "connectors"),
+    "authority": ("authorities", "the relay's own certification authorities"),
     "token": ("connectors", "enrolment tokens"),
     "session": ("sessions", "signed-in users"),
     "status": ("sessions", "the relay's state in short"),

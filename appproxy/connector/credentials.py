@@ -25,7 +25,7 @@ from appproxy.net.tls import ClientTLS, client_tls
 
 #: Key and certificate chain in one file, so that they always belong together.
 CERTIFICATE_FILE = "connector.pem"
-#: The relay's authority, as pinned at enrolment.
+#: The relay's authorities: the one pinned at enrolment, then those that the relay tells of.
 AUTHORITY_FILE = "relay-ca.pem"
 #: The number of the last boot.
 EPOCH_FILE = "epoch"
@@ -37,13 +37,15 @@ class Credentials:
 
     :ivar connector: its id, the common name of its certificate.
     :ivar authority: whom relays' certificates have to come from, in PEM.
-    :ivar issuer: who issues connectors' certificates: the relay's own authority, as pinned at enrolment.
+    :ivar authorities: who may issue connectors' certificates, in PEM: pinned at enrolment, then as the relay tells.
+    :ivar issuer: SHA-256 of the authority that this certificate is from, in hexadecimal.
     :ivar not_before: when the certificate becomes valid, *not_after* when it expires, epoch seconds.
     """
 
     connector: str
     certificate_file: Path
     authority: str
+    authorities: str
     issuer: str
     not_before: float
     not_after: float
@@ -60,16 +62,17 @@ class Credentials:
             return None
         check_private(path, str(path))
         try:
-            certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
-            issuer = (state_dir / AUTHORITY_FILE).read_text("ascii")
-            authority = authority_file.read_text("ascii") if authority_file else issuer
+            certificate, *chain = x509.load_pem_x509_certificates(path.read_bytes())
+            authorities = (state_dir / AUTHORITY_FILE).read_text("ascii")
+            authority = authority_file.read_text("ascii") if authority_file else authorities
         except (OSError, ValueError) as problem:
             raise ConfigError(str(path), f"cannot be used ({problem}); remove it and enrol again") from None
         return cls(
             str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value),
             path,
             authority,
-            issuer,
+            authorities,
+            chain[0].fingerprint(hashes.SHA256()).hex() if chain else "",
             certificate.not_valid_before_utc.timestamp(),
             certificate.not_valid_after_utc.timestamp(),
         )
@@ -96,23 +99,37 @@ class PendingKey:
         request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(self._key, hashes.SHA256())
         return request.public_bytes(Encoding.PEM).decode("ascii")
 
-    def keep(self, chain: str, authority: str, state_dir: Path) -> None:
-        """Store the key with its certificate, and the authority; the old ones are replaced at once or not at all.
+    def keep(self, chain: str, authorities: str, state_dir: Path) -> None:
+        """Store the key with its certificate, and the authorities; the old ones are replaced at once or not at all.
 
         :raises ValueError: the certificate is for another key or from another authority.
         """
-        certificates = x509.load_pem_x509_certificates(chain.encode("ascii"))
-        issuer = x509.load_pem_x509_certificate(authority.encode("ascii"))
-        if _octets(certificates[0].public_key()) != _octets(self._key.public_key()):
+        certificate = x509.load_pem_x509_certificates(chain.encode("ascii"))[0]
+        if _octets(certificate.public_key()) != _octets(self._key.public_key()):
             raise ValueError("the certificate is for another key")
-        try:
-            certificates[0].verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature):
-            raise ValueError("the certificate comes from another authority") from None
+        if not any(_issued(certificate, each) for each in x509.load_pem_x509_certificates(authorities.encode("ascii"))):
+            raise ValueError("the certificate comes from another authority")
         key = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(state_dir / AUTHORITY_FILE, authority.encode("ascii"))
+        write_whole(state_dir / AUTHORITY_FILE, authorities.encode("ascii"))
         write_whole(state_dir / CERTIFICATE_FILE, key + chain.encode("ascii"))
+
+
+def keep_authorities(authorities: str, state_dir: Path) -> None:
+    """Trust these from now on, instead of those before.
+
+    :raises ValueError: they are no certificates.
+    """
+    x509.load_pem_x509_certificates(authorities.encode("ascii"))
+    write_whole(state_dir / AUTHORITY_FILE, authorities.encode("ascii"))
+
+
+def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _octets(key: object) -> bytes:

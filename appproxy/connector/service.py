@@ -6,8 +6,7 @@ import platform
 import random
 import secrets
 import time
-from collections.abc import Coroutine
-from pathlib import Path
+from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -25,11 +24,12 @@ from appproxy.channel.protocol import Channel
 from appproxy.config import ConnectorConfig
 from appproxy.connector.allowing import AllowList
 from appproxy.connector.assignments import Assignments
-from appproxy.connector.credentials import Credentials, PendingKey, next_epoch
+from appproxy.connector.credentials import next_epoch
 from appproxy.connector.deadlines import Deadlines
 from appproxy.connector.dialing import Dialling
 from appproxy.connector.enrolment import ENROL_AGAIN, Enrolment
 from appproxy.connector.origin import Origins
+from appproxy.connector.renewal import LOOK_SECONDS, Renewal
 from appproxy.connector.serve import Serving
 from appproxy.errors import ConfigError, Side
 from appproxy.logs import AccessLog, EventLog, attach
@@ -44,8 +44,6 @@ from appproxy.wire.heads import RequestHead
 
 #: Between the first channel and the second, and so on: a relay that just came back is not stormed.
 STAGGER_SECONDS: Final = 1.0
-#: How often it is looked whether the certificate is due for renewal.
-RENEWAL_LOOK_SECONDS: Final = 3600.0
 
 
 class ConnectorService(Service):
@@ -95,13 +93,16 @@ class ConnectorService(Service):
                 epoch=epoch,
                 host={"system": platform.system(), "release": platform.release(), "name": platform.node()},
             )
-            self._relays = [RelayLink(self, relay, credentials, hello) for relay in settings.relays]
+            self.renewal = Renewal(
+                credentials, settings, up=self._channels_up, later=self.later, random=random.random
+            )
+            self._relays = [RelayLink(self, relay, hello) for relay in settings.relays]
         except (ConfigError, OSError) as problem:
             tuning.give_up(self._reactor, "appproxy-connector", str(problem))
             return
         for relay in self._relays:
             relay.start()
-        self._every(RENEWAL_LOOK_SECONDS, self._renew_when_due)
+        self._every(LOOK_SECONDS, self.renewal.look)
         if watchdog := watchdog_seconds():
             self._every(watchdog, lambda: notify("WATCHDOG=1"))
         tuning.settle()
@@ -137,10 +138,11 @@ class ConnectorService(Service):
         loop.start(seconds, now=False)
         self._loops.append(loop)
 
-    def _renew_when_due(self) -> None:
+    def _channels_up(self) -> Iterator[Channel]:
         for relay in self._relays:
-            if relay.renew_when_due(time.time()):
-                return
+            for dialling in relay.diallings:
+                if dialling.is_up and dialling.channel is not None:
+                    yield dialling.channel
 
     # What relays' links need
 
@@ -221,14 +223,11 @@ class RelayLink:
 
     log = Logger()
 
-    def __init__(self, service: ConnectorService, relay: str, credentials: Credentials, hello: control.Hello) -> None:
+    def __init__(self, service: ConnectorService, relay: str, hello: control.Hello) -> None:
         self.relay = relay
         self.diallings: list[Dialling] = []
         self._service = service
-        self._credentials = credentials
-        self._tls = credentials.tls()
         self._hello: dict[str, Any] = msgspec.to_builtins(hello)
-        self._pending: PendingKey | None = None
         self._stopping = False
 
     def start(self) -> None:
@@ -246,25 +245,6 @@ class RelayLink:
             self.diallings.append(dialling)
             dialling.start()
 
-    def renew_when_due(self, now: float) -> bool:
-        """Ask for a new certificate over a channel that is up, when two thirds of the old one's life are over."""
-        if now < self._credentials.renewal:
-            return True
-        for dialling in self.diallings:
-            if dialling.is_up and dialling.channel is not None:
-                self._pending = PendingKey()
-                request = self._pending.signing_request(self._credentials.connector)
-                dialling.channel.control({"type": "renew", "csr": request, "certificate": ""})
-                return True
-        if now >= self._credentials.not_after:
-            return False  # every attempt to dial says so
-        self.log.error(
-            "the certificate expires on {when} and no relay can be asked for a new one",
-            event="connector.renewal-late",
-            when=time.strftime("%Y-%m-%d", time.gmtime(self._credentials.not_after)),
-        )
-        return False
-
     # dialing.Owner
 
     def make_channel(self, owner: Any) -> Channel:
@@ -277,10 +257,11 @@ class RelayLink:
         :raises TlsFailed: the certificate expired while no relay could be asked for a new one; no relay takes it.
             It and its key stay where they are, and are tried again when the clock says otherwise.
         """
-        if self._credentials.not_after <= time.time():
-            when = time.strftime("%Y-%m-%d", time.gmtime(self._credentials.not_after))
+        renewal = self._service.renewal
+        if renewal.credentials.not_after <= time.time():
+            when = time.strftime("%Y-%m-%d", time.gmtime(renewal.credentials.not_after))
             raise TlsFailed(f"the certificate of this connector expired on {when}; {ENROL_AGAIN}")
-        return await self._service.dial_relay(self.relay, self._tls, channel)
+        return await self._service.dial_relay(self.relay, renewal.tls, channel)
 
     def hello(self) -> dict[str, Any]:
         """Who we are."""
@@ -290,7 +271,7 @@ class RelayLink:
         """One is up: time for the next."""
         if dialling is self.diallings[-1]:
             self._service.later(STAGGER_SECONDS, self._add)
-        self.renew_when_due(time.time())
+        self._service.renewal.look()
 
     def fallen(self, dialling: Dialling) -> None:
         """One is up no more."""
@@ -309,7 +290,9 @@ class RelayLink:
         elif isinstance(document, control.Unpin):
             self._service.unpinned(channel, document.affinity)
         elif isinstance(document, control.Renew) and document.certificate:
-            self._renewed(document.certificate)
+            self._service.renewal.renewed(document.certificate)
+        elif isinstance(document, control.Trust):
+            self._service.renewal.trust(document)
         elif isinstance(document, control.Revoked):
             self.log.error(
                 "{relay} has revoked this connector: {reason}; enrol it again with a new token",
@@ -318,26 +301,3 @@ class RelayLink:
                 reason=document.reason,
             )
             channel.close(CloseCode.NORMAL, "revoked")
-
-    def _renewed(self, certificate: str) -> None:
-        pending, self._pending = self._pending, None
-        state_dir: Path = self._service.config.connector.state_dir
-        if pending is None:
-            return
-        try:
-            pending.keep(certificate, self._credentials.issuer, state_dir)
-            renewed = Credentials.load(state_dir, self._service.config.connector.relay_ca_file)
-            assert renewed is not None
-            self._credentials, self._tls = renewed, renewed.tls()
-        except (ValueError, ConfigError, OSError) as problem:
-            self.log.error(
-                "the renewed certificate is of no use: {problem}",
-                event="connector.renewal-failed",
-                problem=str(problem),
-            )
-            return
-        self.log.info(
-            "certificate renewed until {when}",
-            event="connector.renewed",
-            when=time.strftime("%Y-%m-%d", time.gmtime(renewed.not_after)),
-        )

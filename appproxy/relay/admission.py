@@ -15,7 +15,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from twisted.logger import Logger
 
 from appproxy.channel.listen import Refused
-from appproxy.relay.authority import CONNECTOR_DAYS, CONNECTOR_URI, DAY, Authority
+from appproxy.relay.authorities import Authorities
+from appproxy.relay.authority import CONNECTOR_DAYS, CONNECTOR_URI, DAY
 from appproxy.store import connectors
 from appproxy.store.interface import Store
 from appproxy.store.records import ConnectorRecord
@@ -30,8 +31,8 @@ class Admission:
 
     log = Logger()
 
-    def __init__(self, authority: Authority, store: Store, now: Callable[[], int]) -> None:
-        self._authority = authority
+    def __init__(self, authorities: Authorities, store: Store, now: Callable[[], int]) -> None:
+        self._authorities = authorities
         self._store = store
         self._now = now
 
@@ -89,7 +90,7 @@ class Admission:
         current = await self._store.read(connectors.find, record.id)
         if current is None or current.revoked is not None:
             raise Refused("this connector has been revoked")
-        issued = self._authority.certify_connector(request, record.id, self._now())
+        issued = self._authorities.issuing.certify_connector(request, record.id, self._now())
         if not await self._store.write(
             connectors.renew, record.id, current.generation, issued.serial, issued.not_after
         ):

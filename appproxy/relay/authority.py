@@ -85,6 +85,10 @@ class Authority:
             raise ValueError("the key of the authority is not an elliptic curve key")
         return cls(key, x509.load_pem_x509_certificate(pem))
 
+    def whole(self) -> bytes:
+        """Key and certificate, for :meth:`load`."""
+        return private_pem(self._key) + self.pem
+
     def certify_connector(self, request: str, connector: str, now: int) -> Issued:
         """Issue the certificate of *connector* for the key in a PEM signing request.
 
@@ -128,7 +132,7 @@ class Authority:
 def make_authority(now: int) -> bytes:
     """A new authority, as the PEM of its key and certificate: what the store keeps."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = f"appproxy relay authority {datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
+    name = f"appproxy relay authority {datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S}"
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     certificate = (
         _builder(name, subject, key.public_key(), x509.random_serial_number(), now, now + AUTHORITY_DAYS * DAY)

@@ -19,13 +19,12 @@ from twisted.logger import Logger
 from appproxy.errors import ConfigError
 from appproxy.net.certificates import Certificates
 from appproxy.net.tls import server_context
-from appproxy.relay.authority import DAY, SERVER_DAYS, Authority, Issued, make_authority, private_pem
+from appproxy.relay.authorities import AUTHORITY_SECRET, Authorities
+from appproxy.relay.authority import DAY, SERVER_DAYS, Issued, make_authority, private_pem
 from appproxy.store import secrets
 from appproxy.store.interface import Store
 
-#: The secret that holds the authority's key and certificate.
-AUTHORITY_SECRET = "connector-authority"  # noqa: S105
-#: The authority's certificate, for browsers and connectors on a developer's machine.
+#: The authorities' certificates, for browsers and connectors on a developer's machine.
 AUTHORITY_FILE = "development-ca.pem"
 #: A development certificate is replaced when less than this is left of it.
 SERVER_RENEW_DAYS = SERVER_DAYS // 3
@@ -33,28 +32,29 @@ SERVER_RENEW_DAYS = SERVER_DAYS // 3
 MAX_MADE = 1000
 
 
-async def open_authority(store: Store, now: int) -> Authority:
-    """The relays' common authority; the first relay to ask makes it.
+async def open_authorities(store: Store, now: int) -> Authorities:
+    """The relays' common authorities; the first relay to ask makes the first.
 
     :raises ConfigError: what the store holds is not one.
     """
     pem = await store.write(secrets.get_or_create, AUTHORITY_SECRET, lambda: make_authority(now))
     try:
-        return Authority.load(pem)
+        return Authorities.load(pem)
     except (ValueError, TypeError):
         raise ConfigError("store", f"the secret {AUTHORITY_SECRET} is damaged; restore a backup") from None
 
 
-def publish_authority(authority: Authority, state_dir: Path) -> Path:
-    """Write the authority's certificate, without its key, where people and programs on this machine find it.
+def publish_authorities(authorities: Authorities, state_dir: Path) -> Path:
+    """Write the authorities' certificates, without their keys, where people and programs on this machine find it.
 
     :raises ConfigError: the folder cannot be written.
     """
     path = state_dir / AUTHORITY_FILE
     try:
-        if not path.exists() or path.read_bytes() != authority.pem:
+        trusted = authorities.trusted_pem.encode("ascii")
+        if not path.exists() or path.read_bytes() != trusted:
             new = path.with_suffix(".new")
-            new.write_bytes(authority.pem)
+            new.write_bytes(trusted)
             new.chmod(0o644)
             new.replace(path)
     except OSError as error:
@@ -76,7 +76,7 @@ class ServerCertificates:
     :param host: the listener's own host; its certificate is shown to clients that name none, or an unknown one.
     :param publishes: whether something is published at a host.
     :param directory: the administrator's certificates; they go first.
-    :param client_ca_pem: ask for certificates of these authorities, see :func:`appproxy.net.tls.server_context`; who
+    :param asks_clients: ask for certificates of our authorities, see :func:`appproxy.net.tls.server_context`; who
         has one of ours has pinned our authority, and a certificate of it is nothing to warn about.
     """
 
@@ -84,20 +84,21 @@ class ServerCertificates:
 
     def __init__(
         self,
-        authority: Authority,
+        authorities: Authorities,
         host: str,
         *,
         now: Callable[[], int],
         publishes: Callable[[str], bool] = lambda host: False,
         directory: Certificates | None = None,
-        client_ca_pem: str = "",
+        asks_clients: bool = False,
     ) -> None:
         self.host = host
         self.directory = directory
-        self._authority = authority
+        self._authorities = authorities
+        self._version = authorities.version
         self._now = now
         self._publishes = publishes
-        self._client_ca_pem = client_ca_pem
+        self._asks_clients = asks_clients
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._made: dict[str, _Made] = {}
         self._announced: set[str] = set()
@@ -116,7 +117,7 @@ class ServerCertificates:
         if self.directory is not None and (not name or (name != self.host and not self._publishes(name))):
             return self._in_directory(self.host) or self.directory.loaded[0].context
         name = name if name and self._publishes(name) else self.host
-        if name not in self._announced and not self._client_ca_pem:
+        if name not in self._announced and not self._asks_clients:
             self._announced.add(name)
             self.log.warn(
                 "DEVELOPMENT CERTIFICATE for {host}: browsers will warn until they trust {file} in relay.state_dir; "
@@ -143,12 +144,15 @@ class ServerCertificates:
         return None
 
     def _development(self, name: str) -> ssl.SSLContext:
-        now = self._now()
+        now, authorities = self._now(), self._authorities
+        if self._version != authorities.version:
+            self._version = authorities.version
+            self._made.clear()
         made = self._made.get(name)
         if made is None or made.not_after - now < SERVER_RENEW_DAYS * DAY:
             if len(self._made) >= MAX_MADE:
                 del self._made[next(iter(self._made))]
-            issued = self._authority.certify_server(self._key.public_key(), [name], now)
+            issued = authorities.issuing.certify_server(self._key.public_key(), [name], now)
             made = self._made[name] = _Made(self._load(issued), issued.not_after)
         return made.context
 
@@ -158,6 +162,7 @@ class ServerCertificates:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(private_pem(self._key) + issued.pem)
-            return server_context(Path(path), client_ca_pem=self._client_ca_pem)
+            trusted = self._authorities.trusted_pem if self._asks_clients else ""
+            return server_context(Path(path), client_ca_pem=trusted)
         finally:
             os.unlink(path)

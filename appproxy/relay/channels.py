@@ -105,6 +105,7 @@ class Arrival:
 class Channels:
     """All arrivals of this node.
 
+    :param trusted: the document that tells a connector which authorities to trust.
     :param examine: given the DER of a peer's certificate and its address, the enrolled connector; raises ``Refused``.
     :param reissue: given an enrolled connector and a CSR in PEM, its next certificate in PEM.
     """
@@ -121,6 +122,7 @@ class Channels:
         budget: Budget,
         node: str,
         now: Callable[[], int],
+        trusted: Callable[[], dict[str, str]],
         examine: Callable[[bytes | None, str], Awaitable[ConnectorRecord]],
         reissue: Callable[[ConnectorRecord, str], Awaitable[str]],
     ) -> None:
@@ -134,6 +136,7 @@ class Channels:
         self._budget = budget
         self._node = node
         self._now = now
+        self._trusted = trusted
         self._examine = examine
         self._reissue = reissue
         self._stopping = False
@@ -182,6 +185,7 @@ class Channels:
             self.attachments.remove(attachment)
             attachment = None
         channel.control({"type": "welcome", "node": self._node, "nodes": [], "settings": {}, "limits": {}})
+        channel.control(self._trusted())
         self._assign(channel, record.group)
         if attachment is None:
             attachment = Attachment(
@@ -245,6 +249,12 @@ class Channels:
                 group=group,
                 problem=str(problem),
             )
+
+    def tell_whom_to_trust(self) -> None:
+        """The authorities changed."""
+        for attachment in self.attachments.by_connector.values():
+            for channel in attachment.channels:
+                channel.control(self._trusted())
 
     def note_store_age(self, seconds: float) -> None:
         """What answers to connectors' PINGs say of how long ago the store last did something."""

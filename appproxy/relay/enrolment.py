@@ -19,7 +19,8 @@ from twisted.logger import Logger
 
 from appproxy.config.places import NODE_NAME
 from appproxy.errors import AppproxyError
-from appproxy.relay.authority import Authority, Issued
+from appproxy.relay.authorities import Authorities
+from appproxy.relay.authority import Issued
 from appproxy.relay.exchange import Exchange
 from appproxy.relay.throttle import Rate, Throttle
 from appproxy.store import applications, connectors, tokens
@@ -75,7 +76,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Enrolled(msgspec.Struct, frozen=True):
-    """What it gets: its certificate (PEM, with the issuer's) and the authority to trust from now on."""
+    """What it gets: its certificate (PEM, with the issuer's) and the authorities to trust from now on."""
 
     connector_id: str
     certificate: str
@@ -115,14 +116,14 @@ class Enrolment:
 
     def __init__(
         self,
-        authority: Authority,
+        authorities: Authorities,
         store: Store,
         *,
         now: Callable[[], int],
         seconds: Callable[[], float],
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        self._authority = authority
+        self._authorities = authorities
         self._store = store
         self._now = now
         self._random = random
@@ -157,7 +158,7 @@ class Enrolment:
         token_hash = hash_token(asked.token)
         now = self._now()
         connector = f"c-{self._random(10).hex()}"
-        issued = self._authority.certify_connector(asked.csr, connector, now)
+        issued = self._authorities.issuing.certify_connector(asked.csr, connector, now)
         if token_hash is None:
             raise EnrolmentRefused("the text is no token")
         try:
@@ -175,7 +176,7 @@ class Enrolment:
             client=exchange.client,
             serial=issued.serial,
         )
-        return Enrolled(connector, issued.pem.decode("ascii"), self._authority.pem.decode("ascii"), group)
+        return Enrolled(connector, issued.pem.decode("ascii"), self._authorities.trusted_pem, group)
 
     async def _reason(self, token_hash: bytes) -> str:
         """Why a token was not good, for the log."""

@@ -34,8 +34,9 @@ from appproxy.net.notify import notify
 from appproxy.relay.admin import Admin
 from appproxy.relay.admission import Admission
 from appproxy.relay.attachments import Attachments
+from appproxy.relay.authorities import AUTHORITY_SECRET
 from appproxy.relay.catalog import Catalog, Published
-from appproxy.relay.certificates import ServerCertificates, open_authority, publish_authority
+from appproxy.relay.certificates import ServerCertificates, open_authorities, publish_authorities
 from appproxy.relay.channels import Channels
 from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.enrolment import PATH as ENROLMENT_PATH
@@ -162,8 +163,8 @@ class RelayService(Service):
         await self._store.start()
         await self._take_name()
         now = epoch
-        authority = await open_authority(self._store, now())
-        publish_authority(authority, config.relay.state_dir)
+        self._authorities = authorities = await open_authorities(self._store, now())
+        publish_authorities(authorities, config.relay.state_dir)
         key = await self._store.write(stored_secrets.get_or_create, "sealing", lambda: secrets.token_bytes(KEY_BYTES))
         sealer = Sealer(key, secrets.token_bytes)
         self._access = AccessLog.open(config.logging, reactor)
@@ -202,7 +203,7 @@ class RelayService(Service):
             fail=self._rendering.fail,
             record=self._record,
         )
-        admission = Admission(authority, self._store, now)
+        admission = Admission(authorities, self._store, now)
         self._channels = Channels(
             clock=reactor,
             store=self._store,
@@ -211,14 +212,15 @@ class RelayService(Service):
             budget=Budget(),
             node=config.relay.node,
             now=now,
+            trusted=authorities.told,
             examine=admission.admit,
             reissue=admission.reissue,
         )
         self._carriers = ChannelListener(self._channels.admit)
-        self._enrolment = Enrolment(authority, self._store, now=now, seconds=reactor.seconds)
+        self._enrolment = Enrolment(authorities, self._store, now=now, seconds=reactor.seconds)
         self._admin = Admin(
             self._store,
-            authority,
+            authorities,
             self._attachments,
             now=now,
             providers=[each.id for each in config.provider],
@@ -232,12 +234,10 @@ class RelayService(Service):
         if directory is not None:
             directory.start()
         client_certificates = ServerCertificates(
-            authority, relay_host, now=now, publishes=self._publishes, directory=directory
+            authorities, relay_host, now=now, publishes=self._publishes, directory=directory
         )
         connect_host = urlsplit(config.listen.connect_url).hostname or ""
-        connector_certificates = ServerCertificates(
-            authority, connect_host, now=now, client_ca_pem=authority.pem.decode("ascii")
-        )
+        connector_certificates = ServerCertificates(authorities, connect_host, now=now, asks_clients=True)
         self._listen_everywhere(client_certificates, connector_certificates)
         self._every(SWEEP_SECONDS, self._sweep)
         self._every(SESSIONS_TICK_SECONDS, self._sessions.tick)
@@ -365,6 +365,8 @@ class RelayService(Service):
     async def _heed(self, changes: Sequence[Change]) -> None:
         self._sessions.heard(changes)
         moved = False
+        if any(change.kind == feed.AUTHORITY for change in changes):
+            await self._trust()
         for kind, key in {(change.kind, change.key): None for change in changes}:
             if kind == feed.CONNECTOR_REVOKED:
                 self._channels.revoked(key)
@@ -374,9 +376,25 @@ class RelayService(Service):
         if moved or any(change.kind == feed.APPLICATION for change in changes):
             await self._load_catalog(changes[-1].seq)
 
+    async def _trust(self) -> None:
+        """Authorities were added, changed places or went: new handshakes and connectors follow."""
+        octets = await self._store.read(stored_secrets.find, AUTHORITY_SECRET)
+        try:
+            changed = octets is not None and self._authorities.replace(octets)
+            if changed:
+                publish_authorities(self._authorities, self.config.relay.state_dir)
+                self._channels.tell_whom_to_trust()
+        except (ValueError, ConfigError) as problem:
+            self.log.error(
+                "the change of authorities is not in force here: {problem}",
+                event="authority.not-changed",
+                problem=str(problem),
+            )
+
     async def _read_anew(self, latest: int) -> None:
         """Part of the feed is lost: look at everything again, then go on from number *latest*."""
         self._sessions.missed()
+        await self._trust()
         for record in await self._store.read(connectors.list_):
             if record.revoked is not None:
                 self._channels.revoked(record.id)

@@ -11,6 +11,7 @@ GROUP = "group"
 SESSION_ENDED = "session-ended"
 CONNECTOR = "connector"
 CONNECTOR_REVOKED = "connector-revoked"
+AUTHORITY = "authority"
 
 #: Entries read at once; a reader asks again until none come.
 PAGE = 1000

@@ -95,6 +95,13 @@ class Renew(Document, frozen=True):
     certificate: str = ""
 
 
+class Trust(Document, frozen=True):
+    """Relay: whom to trust from now on (certificates in PEM), and who issues connectors' certificates (SHA-256)."""
+
+    authorities: str
+    issuer: str
+
+
 class Revoked(Document, frozen=True):
     """Relay: this connector is no longer trusted."""
 
@@ -118,10 +125,11 @@ SENDERS: Final[dict[str, Side | None]] = {
     "drain": None,
     "renew": None,
     "revoked": Side.RELAY,
+    "trust": Side.RELAY,
     "unpin": Side.RELAY,
 }
 
-AnyDocument = Hello | Welcome | Assignments | Applied | Refused | Health | Drain | Renew | Revoked | Unpin
+AnyDocument = Hello | Welcome | Assignments | Applied | Refused | Health | Drain | Renew | Revoked | Trust | Unpin
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[str, Any]).decode

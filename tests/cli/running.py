@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.cli.command import run
 from appproxy.relay.admin import Admin
+from appproxy.relay.authorities import Authorities
 from appproxy.relay.authority import Authority, make_authority
 from tests.fakes.exchange import FakeExchange
 from tests.fakes.memory_store import MemoryStore
@@ -104,7 +105,12 @@ class CommandTestCase(SynchronousTestCase):
         self.live = SimpleNamespace(by_connector={})
         server: Any = UnixStreamServer(self.socket, _Connection)
         server.admin = Admin(
-            self.store, AUTHORITY, self.live, now=lambda: NOW, providers=["entra"], own_host="proxy.example.com"
+            self.store,
+            Authorities([AUTHORITY]),
+            self.live,
+            now=lambda: NOW,
+            providers=["entra"],
+            own_host="proxy.example.com",
         )
         serving = threading.Thread(target=server.serve_forever, args=(0.01,))
         serving.start()

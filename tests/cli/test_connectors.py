@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from appproxy.relay.authorities import AUTHORITY_SECRET, name_of
 from appproxy.relay.enrolment import hash_token
-from appproxy.store import ConnectorRecord, connectors, tokens
-from tests.cli.running import APPS, NOW, CommandTestCase
+from appproxy.store import ConnectorRecord, connectors, secrets, tokens
+from tests.cli.running import APPS, AUTHORITY, NOW, CommandTestCase
 
 
 @pytest.mark.feature("CON-2", "ADM-3")
@@ -75,3 +76,25 @@ class ConnectorTests(CommandTestCase):
         self.assertIn("revoked", self.done("connector", "list"))
         self.assertIn("before", self.refused("connector", "revoke", "c-1"))
         self.assertIn("appproxy connector list", self.refused("connector", "revoke", "c-2"))
+
+
+class AuthorityTests(CommandTestCase):
+    """``appproxy authority``."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.write(secrets.put, AUTHORITY_SECRET, AUTHORITY.whole())
+
+    def test_one_takes_over_from_another(self) -> None:
+        """R12: add, use, remove; the list says which issues."""
+        old = name_of(AUTHORITY)
+        said = self.done("authority", "add")
+        new = said.split()[1]
+        self.assertIn(f"appproxy authority use {new}", said)
+        self.assertEqual([line.split()[:2] for line in self.done("authority", "list").splitlines()[1:]],
+                         [[old, "yes"], [new, "no"]])  # fmt: skip
+        self.assertIn("tokens issued before", self.done("authority", "use", new))
+        self.assertIn("issues already", self.refused("authority", "use", new))
+        self.assertIn("appproxy authority use", self.refused("authority", "remove", new))
+        self.assertIn("no more", self.done("authority", "remove", old, "--force"))
+        self.assertNotIn(old, self.done("authority", "list"))

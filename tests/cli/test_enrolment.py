@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from appproxy.applications import ConnectorGroup
+from appproxy.relay.authorities import Authorities
 from appproxy.relay.authority import Authority, make_authority
 from appproxy.relay.certificates import ServerCertificates
 from appproxy.relay.enrolment import Enrolment, hash_secret, make_token
@@ -49,10 +50,10 @@ class EnrolTests(CommandTestCase):
         self.write(applications.put_group, ConnectorGroup(name="hq"))
         self.now = int(time.time())
         server: Any = HTTPServer(("127.0.0.1", 0), _Door)
-        server.enrolment = Enrolment(AUTHORITY, self.store, now=lambda: self.now, seconds=lambda: 0.0)
-        server.socket = ServerCertificates(AUTHORITY, "localhost", now=lambda: self.now).context.wrap_socket(
-            server.socket, server_side=True
-        )
+        server.enrolment = Enrolment(Authorities([AUTHORITY]), self.store, now=lambda: self.now, seconds=lambda: 0.0)
+        server.socket = ServerCertificates(
+            Authorities([AUTHORITY]), "localhost", now=lambda: self.now
+        ).context.wrap_socket(server.socket, server_side=True)
         server.handle_error = lambda *args: None
         self.url = f"https://localhost:{server.server_port}"
         serving = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -72,7 +72,7 @@ class CredentialsTests(SynchronousTestCase):
         (self.state / "public.pem").write_bytes(OTHER.pem)
         credentials = Credentials.load(self.state, self.state / "public.pem")
         assert credentials is not None
-        self.assertEqual((credentials.authority, credentials.issuer), (OTHER.pem.decode(), RELAY.pem.decode()))
+        self.assertEqual((credentials.authority, credentials.authorities), (OTHER.pem.decode(), RELAY.pem.decode()))
 
     def test_renewal_is_due_after_two_thirds(self) -> None:
         """R07: twenty of thirty days."""

@@ -171,7 +171,7 @@ class EnrolmentTests(SynchronousTestCase):
         ca_file = self.state / "public.pem"
         ca_file.write_bytes(OTHER.pem)
         credentials = self.successResultOf(self.begin(relay_ca_file=ca_file))
-        self.assertEqual((credentials.authority, credentials.issuer), (OTHER.pem.decode(), RELAY.pem.decode()))
+        self.assertEqual((credentials.authority, credentials.authorities), (OTHER.pem.decode(), RELAY.pem.decode()))
 
     def test_an_expired_certificate_needs_a_new_token(self) -> None:
         """R07: the error names it; with a good token the connector is enrolled again."""

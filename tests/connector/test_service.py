@@ -14,6 +14,7 @@ from appproxy.channel.protocol import Channel
 from appproxy.config.connector import Connector, ConnectorConfig
 from appproxy.connector.credentials import Credentials, PendingKey
 from appproxy.connector.dialing import Dialling
+from appproxy.connector.renewal import Renewal
 from appproxy.connector.service import ConnectorService, RelayLink
 from appproxy.relay.authority import Authority, make_authority
 from appproxy.wire import control
@@ -56,7 +57,14 @@ class LinkTests(SynchronousTestCase):
         credentials = Credentials.load(self.state)
         assert credentials is not None
         hello = control.Hello(connector="c-1", version="1", boot="b", epoch=1)
-        links = [RelayLink(self.service, relay, credentials, hello) for relay in relays]
+        self.service.renewal = Renewal(
+            credentials,
+            config.connector,
+            up=self.service._channels_up,
+            later=self.service.later,
+            random=lambda: 0.5,
+        )
+        links = [RelayLink(self.service, relay, hello) for relay in relays]
         self.service._relays = links
         self.attempts = self.service.attempts
         with recorded(ConnectorService):
@@ -133,7 +141,7 @@ class LinkTests(SynchronousTestCase):
         assert after is not None
         self.assertEqual(after.not_after, NOW + 30 * DAY)
         self.assertNotEqual((self.state / "connector.pem").read_bytes()[:200], before[:200])
-        self.assertTrue(self.service._relays[0].renew_when_due(NOW))
+        self.service.renewal.look()
         first.run()
         self.assertEqual(first.heard[-1], request)
 
@@ -144,7 +152,7 @@ class LinkTests(SynchronousTestCase):
         first.welcome()
         before = (self.state / "connector.pem").read_bytes()
         other = RELAY.certify_connector(PendingKey().signing_request("x"), "c-2", NOW)
-        with recorded(RelayLink) as events:
+        with recorded(Renewal) as events:
             self.tell(first, type="renew", certificate=other.pem.decode())
         self.assertEqual(events[0]["event"], "connector.renewal-failed")
         self.assertEqual((self.state / "connector.pem").read_bytes(), before)
@@ -153,8 +161,8 @@ class LinkTests(SynchronousTestCase):
     def test_a_renewal_that_nobody_can_be_asked_for_is_loud(self) -> None:
         """R08: long before the end."""
         self.build("https://one:8443", issued=NOW - 21 * DAY)
-        with recorded(RelayLink) as events:
-            self.assertFalse(self.service._relays[0].renew_when_due(NOW))
+        with recorded(Renewal) as events:
+            self.service.renewal.look()
         self.assertEqual(events[0]["event"], "connector.renewal-late")
 
     def test_a_certificate_that_ran_out_while_the_relay_was_away(self) -> None:
@@ -166,9 +174,9 @@ class LinkTests(SynchronousTestCase):
         first.welcome()
         now = NOW + 30 * DAY
         kept = (self.state / "connector.pem").read_bytes()
-        with recorded(RelayLink) as late, recorded(Dialling) as events:
+        with recorded(Renewal) as late, recorded(Dialling) as events:
             first.lose()
-            self.assertFalse(self.service._relays[0].renew_when_due(now))
+            self.service.renewal.look()
             self.clock.pump([1.0] * 20)
         self.assertEqual((len(self.attempts), late), (1, []))
         self.assertEqual({event["event"] for event in events}, {"connector.channel-down"})

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.channel.listen import Refused
 from appproxy.relay.admission import Admission
+from appproxy.relay.authorities import Authorities
 from appproxy.relay.authority import DAY, Authority, Issued, UnacceptableRequest, make_authority
 from appproxy.store import ConnectorRecord, connectors
 from tests.fakes.memory_store import MemoryStore
@@ -25,7 +26,7 @@ class AdmissionTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.now = NOW
         self.store: Any = MemoryStore()
-        self.admission = Admission(AUTHORITY, self.store, lambda: self.now)
+        self.admission = Admission(Authorities([AUTHORITY]), self.store, lambda: self.now)
         self.issued = self.enrol("c-one")
 
     def enrol(self, connector: str) -> Issued:

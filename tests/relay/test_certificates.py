@@ -14,13 +14,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.errors import ConfigError
 from appproxy.net.certificates import Certificates
+from appproxy.relay.authorities import AUTHORITY_SECRET, Authorities
 from appproxy.relay.authority import DAY, Authority, make_authority
 from appproxy.relay.certificates import (
-    AUTHORITY_SECRET,
     MAX_MADE,
     ServerCertificates,
-    open_authority,
-    publish_authority,
+    open_authorities,
+    publish_authorities,
 )
 from appproxy.store import secrets
 from tests.fakes.certificates import Authority as OtherAuthority
@@ -70,7 +70,11 @@ class ServerCertificatesTests(FolderTestCase):
 
     def make(self, **more: Any) -> ServerCertificates:
         return ServerCertificates(
-            AUTHORITY, "proxy.localhost", now=lambda: self.now, publishes=self.published.__contains__, **more
+            Authorities([AUTHORITY]),
+            "proxy.localhost",
+            now=lambda: self.now,
+            publishes=self.published.__contains__,
+            **more,
         )
 
     def directory(self, **files: str) -> Certificates:
@@ -157,15 +161,26 @@ class ServerCertificatesTests(FolderTestCase):
     @pytest.mark.feature("CON-2")
     def test_asks_connectors_for_their_certificate(self) -> None:
         """The connectors' door verifies client certificates against the relay's authority."""
-        context = self.make(client_ca_pem=AUTHORITY.pem.decode()).context
+        context = self.make(asks_clients=True).context
         self.assertEqual(context.verify_mode, ssl.CERT_OPTIONAL)
         self.assertEqual(len(context.get_ca_certs()), 1)
+
+    @pytest.mark.feature("CON-2")
+    def test_new_handshakes_follow_the_authorities(self) -> None:
+        """R12: as soon as another one issues, its certificates are shown, and both are asked for."""
+        old, new = AUTHORITY, Authority.load(make_authority(NOW + 1))
+        authorities = Authorities([old])
+        certificates = ServerCertificates(authorities, "proxy.localhost", now=lambda: self.now, asks_clients=True)
+        shown(certificates.context, "proxy.localhost").verify_directly_issued_by(old.certificate)
+        authorities.replace(new.whole() + old.whole())
+        shown(certificates.context, "proxy.localhost").verify_directly_issued_by(new.certificate)
+        self.assertEqual(len(certificates.context.get_ca_certs()), 2)
 
     @pytest.mark.feature("CON-2")
     def test_the_connectors_door_is_no_development(self) -> None:
         """Connectors pin the authority: what they are shown is as it should be, and the log does not warn."""
         with recorded(ServerCertificates) as events:
-            shown(self.make(client_ca_pem=AUTHORITY.pem.decode()).context, "proxy.localhost")
+            shown(self.make(asks_clients=True).context, "proxy.localhost")
         self.assertEqual(events, [])
 
 
@@ -174,14 +189,14 @@ class OpenAuthorityTests(SynchronousTestCase):
     def test_all_relays_share_one(self) -> None:
         """Whoever opens the store later finds the same authority."""
         store: Any = MemoryStore()
-        first = self.successResultOf(open_authority(store, NOW))
-        self.assertEqual(self.successResultOf(open_authority(store, NOW + 1)).pem, first.pem)
+        first = self.successResultOf(open_authorities(store, NOW))
+        self.assertEqual(self.successResultOf(open_authorities(store, NOW + 1)).trusted_pem, first.trusted_pem)
 
     def test_a_damaged_one_is_said_so(self) -> None:
         """A store whose authority cannot be read is an error with a remedy; no second authority is made."""
         store: Any = MemoryStore()
         self.successResultOf(store.write(secrets.put, AUTHORITY_SECRET, b"junk"))
-        error = self.failureResultOf(open_authority(store, NOW), ConfigError).value
+        error = self.failureResultOf(open_authorities(store, NOW), ConfigError).value
         self.assertIn("restore a backup", str(error))
 
 
@@ -191,7 +206,7 @@ class PublishAuthorityTests(FolderTestCase):
         """The file is the certificate, readable by all; a stale one is replaced."""
         folder = self.folder()
         (folder / "development-ca.pem").write_text("old")
-        path = publish_authority(AUTHORITY, folder)
+        path = publish_authorities(Authorities([AUTHORITY]), folder)
         self.assertEqual(path.read_bytes(), AUTHORITY.pem)
         self.assertEqual(path.stat().st_mode & 0o777, 0o644)
         self.assertEqual([each.name for each in folder.iterdir()], ["development-ca.pem"])
@@ -199,5 +214,5 @@ class PublishAuthorityTests(FolderTestCase):
     def test_an_unwritable_folder_is_named(self) -> None:
         """A state folder that is none is one line with the remedy."""
         with self.assertRaises(ConfigError) as caught:
-            publish_authority(AUTHORITY, Path("/dev/null"))
+            publish_authorities(Authorities([AUTHORITY]), Path("/dev/null"))
         self.assertIn("relay.state_dir", str(caught.exception))

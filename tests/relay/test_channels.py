@@ -110,6 +110,7 @@ class Bench:
             budget=Budget(),
             node="node-1",
             now=lambda: 1_700_000_000,
+            trusted=lambda: {"type": "trust", "authorities": "PEM", "issuer": "ab"},
             examine=self.examine,
             reissue=self.reissue,
         )

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.applications import ConnectorGroup
 from appproxy.relay.admission import connector_of
+from appproxy.relay.authorities import Authorities
 from appproxy.relay.authority import DAY, Authority, make_authority
 from appproxy.relay.enrolment import MAX_BODY_BYTES, Enrolment, hash_secret, hash_token, make_token
 from appproxy.store import applications, connectors, tokens
@@ -54,7 +55,9 @@ class EnrolmentTests(SynchronousTestCase):
         self.now = NOW
         self.clock = Clock()
         self.store: Any = MemoryStore()
-        self.enrolment = Enrolment(AUTHORITY, self.store, now=lambda: self.now, seconds=self.clock.seconds)
+        self.enrolment = Enrolment(
+            Authorities([AUTHORITY]), self.store, now=lambda: self.now, seconds=self.clock.seconds
+        )
         self.write(applications.put_group, ConnectorGroup(name="hq"))
         self.events: list[Any] = []
         self.made = 0

@@ -24,6 +24,7 @@ EXAMPLES = [
     control.Drain(reason="upgrade", within_seconds=5.0),
     control.Renew(csr="-----BEGIN"),
     control.Revoked(reason="lost"),
+    control.Trust(authorities="PEM", issuer="00"),
     control.Unpin(affinity="k"),
 ]
 

@@ -12,9 +12,10 @@ from twisted.logger import Logger
 
 from appproxy.config.urls import is_loopback
 from appproxy.errors import AppproxyError, ConfigError
+from appproxy.relay.admin import authorities as authority_operations
 from appproxy.relay.admin import connectors, publishing, sessions
 from appproxy.relay.admin.call import Call, LiveConnectors, Problem, Relay
-from appproxy.relay.authority import Authority
+from appproxy.relay.authorities import Authorities
 from appproxy.relay.exchange import Exchange
 from appproxy.store.interface import Store
 
@@ -30,6 +31,12 @@ OPERATIONS: dict[str, dict[bytes, Operation]] = {
     "/v1/applications/*/maintenance": {b"POST": publishing.begin_maintenance, b"DELETE": publishing.end_maintenance},
     "/v1/groups": {b"GET": publishing.list_groups},
     "/v1/groups/*": {b"DELETE": publishing.delete_group},
+    "/v1/authorities": {
+        b"GET": authority_operations.list_authorities,
+        b"POST": authority_operations.add_authority,
+    },
+    "/v1/authorities/*": {b"DELETE": authority_operations.remove_authority},
+    "/v1/authorities/*/use": {b"POST": authority_operations.use_authority},
     "/v1/tokens": {b"GET": connectors.list_tokens, b"POST": connectors.issue_token},
     "/v1/connectors": {b"GET": connectors.list_connectors},
     "/v1/connectors/*/move": {b"POST": connectors.move_connector},
@@ -58,7 +65,7 @@ class Admin:
     def __init__(
         self,
         store: Store,
-        authority: Authority,
+        authorities: Authorities,
         live: LiveConnectors,
         *,
         now: Callable[[], int],
@@ -66,7 +73,7 @@ class Admin:
         own_host: str,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        self._relay = Relay(store, authority, live, now, random, providers, own_host)
+        self._relay = Relay(store, authorities, live, now, random, providers, own_host)
 
     async def respond(self, exchange: Exchange) -> None:
         """Answer one call."""

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import msgspec
 from twisted.logger import Logger
 
-from appproxy.relay.authority import Authority
+from appproxy.relay.authorities import Authorities
 from appproxy.relay.exchange import Exchange
 from appproxy.store.interface import Store
 
@@ -46,7 +46,7 @@ class Relay(NamedTuple):
     """What the administration works on."""
 
     store: Store
-    authority: Authority
+    authorities: Authorities
     live: LiveConnectors
     now: Callable[[], int]
     random: Callable[[int], bytes]

@@ -55,7 +55,7 @@ async def issue_token(call: Call) -> dict[str, Any]:
         expires=expires,
     )
     return {
-        "token": make_token(secret, relay.authority.fingerprint),
+        "token": make_token(secret, relay.authorities.issuing.fingerprint),
         "id": shown,
         "group": wanted.group,
         "expires": expires,

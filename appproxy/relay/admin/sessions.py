@@ -84,7 +84,7 @@ async def status(call: Call) -> dict[str, Any]:
         "sessions": len([each for each in await relay.store.read(sessions.list_) if each.is_live(now)]),
         "configuration": await relay.store.read(feed.latest),
         "authority": {
-            "fingerprint": relay.authority.fingerprint.hex(),
-            "until": int(relay.authority.certificate.not_valid_after_utc.timestamp()),
+            "fingerprint": relay.authorities.issuing.fingerprint.hex(),
+            "until": int(relay.authorities.issuing.certificate.not_valid_after_utc.timestamp()),
         },
     }

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.relay.admin.api import Admin
 from appproxy.relay.admin.call import Call
+from appproxy.relay.authorities import Authorities
 from appproxy.relay.authority import Authority, make_authority
 from tests.fakes.exchange import FakeExchange
 from tests.fakes.memory_store import MemoryStore
@@ -36,7 +37,7 @@ class AdminTestCase(SynchronousTestCase):
         self.acts: list[Any] = []
         self.admin = Admin(
             self.store,
-            AUTHORITY,
+            Authorities([AUTHORITY]),
             self.live,
             now=lambda: self.now,
             random=lambda count: bytes(range(count)),
