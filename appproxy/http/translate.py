@@ -185,10 +185,14 @@ class Translation:
             internal if host_header else InternalURL(external.scheme, external.host, external.port, internal.path)
         )
         self._host = self.view.authority.encode("ascii")
-        asked = {b"host": self._host_up, b"destination": self._destination_up, b"if": self._if_up}
-        told = {b"origin": self._origin_up, b"referer": self._referer_up}
+        asked: dict[bytes, Callable[[bytes], bytes]] = {
+            b"host": self._host_up,
+            b"destination": self._destination_up,
+            b"if": self._if_up,
+        }
+        told: dict[bytes, Callable[[bytes], bytes]] = {b"origin": self._origin_up, b"referer": self._referer_up}
         self._up = _Moves(asked | told if headers else asked)
-        answered = {
+        answered: dict[bytes, Callable[[bytes], bytes]] = {
             b"location": self.reference_down,
             b"content-location": self.reference_down,
             b"refresh": self._refresh_down,
