@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import random
 import secrets
+import signal
 import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, Final
@@ -107,6 +108,7 @@ class ConnectorService(Service):
             self._every(watchdog, lambda: notify("WATCHDOG=1"))
         tuning.settle()
         notify("READY=1")
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))
         self.log.info(
             "connector {connector} ({name}) dials {relays}",
             event="connector.ready",
@@ -131,6 +133,17 @@ class ConnectorService(Service):
         self._assignments.close()
         self._deadlines.stop()
         self._access.close()
+
+    def _reload(self) -> None:
+        """SIGHUP: open the logs anew."""
+        notify("RELOADING=1")
+        try:
+            if self._events is not None:
+                self._events.reopen()
+            self._access.reopen()
+        except ConfigError as problem:
+            self.log.error("{problem}", event="connector.reload-failed", problem=str(problem))
+        notify("READY=1")
 
     def _every(self, seconds: float, work: Any) -> None:
         loop = LoopingCall(work)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -373,3 +375,17 @@ def _refusal(said: str) -> str:
     assert "Traceback" not in said, said
     assert said.count("\n") == 1, said
     return said
+
+
+@pytest.mark.feature("OPS-2")
+def test_a_connectors_logs_are_rotated(stack: Stack) -> None:
+    """SIGHUP opens the access log anew; the channels stay."""
+    assert stack.connector is not None
+    before = stack.connector.text().count("connector.channel-up")
+    log = stack.folder / "connector-access.log"
+    log.rename(stack.folder / "connector-access.log.1")
+    os.kill(stack.connector.pid, signal.SIGHUP)
+    until("there is a new log", log.exists)
+    ask(stack, "/after-rotation")
+    until("the request is in it", lambda: "/after-rotation" in log.read_text())
+    assert stack.connector.text().count("connector.channel-up") == before
