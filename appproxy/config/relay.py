@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -189,6 +190,8 @@ def _check_listen(listen: Listen, relay: Relay, place: Place) -> Listen:
             raise place.error(f"listen.clients[{position}]", f"{address} is listed twice")
     if listen.proxy_protocol and not listen.trusted_proxies:
         raise place.error("listen.proxy_protocol", "needs listen.trusted_proxies: the networks of those who speak it")
+    if listen.http2 and find_spec("h2") is None:
+        raise place.error("listen.http2", "needs the extra http2: pip install 'appproxy[http2]'")
     if listen.connectors.kind not in ("tls", "systemd"):
         raise place.error("listen.connectors", 'connectors come by TLS only; write for instance "tls:8443"')
     if listen.connectors in listen.clients and listen.connectors.port != 0:

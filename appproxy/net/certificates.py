@@ -12,7 +12,7 @@ in service.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from appproxy.errors import ConfigError
-from appproxy.net.tls import names_of, server_context
+from appproxy.net.tls import ALPN, names_of, server_context
 
 #: Seconds between looks at the directory.
 WATCH_SECONDS = 5.0
@@ -54,15 +54,18 @@ class Certificates:
 
     log = Logger()
 
-    def __init__(self, directory: Path, clock: Any, *, client_ca_pem: str = "") -> None:
+    def __init__(
+        self, directory: Path, clock: Any, *, client_ca_pem: str = "", protocols: Sequence[str] = ALPN
+    ) -> None:
         """Load *directory*.
 
         :param clock: the reactor, or a test's clock.
-        :param client_ca_pem: see :func:`appproxy.net.tls.server_context`.
+        :param client_ca_pem: see :func:`appproxy.net.tls.server_context`, as for *protocols*.
         :raises ConfigError: a file is unusable, or there is none.
         """
         self._directory = directory
         self._client_ca_pem = client_ca_pem
+        self._protocols = protocols
         self._loaded: dict[str, Certificate] = {}
         self._failed: dict[str, Stamp] = {}
         self._context: ssl.SSLContext
@@ -113,7 +116,7 @@ class Certificates:
                 loaded[stem] = old
                 continue
             try:
-                loaded[stem] = _load(stem, certificate, key, stamp, self._client_ca_pem)
+                loaded[stem] = self._load(stem, certificate, key, stamp)
             except ConfigError as problem:
                 problems.append(problem)
                 failed[stem] = stamp
@@ -127,6 +130,14 @@ class Certificates:
         for text in news if self._loaded else ():
             self.log.error("{problem}", event="tls.certificate-refused", problem=text)
         return problems
+
+    def _load(self, stem: str, path: Path, key: Path | None, stamp: Stamp) -> Certificate:
+        context = server_context(path, key, client_ca_pem=self._client_ca_pem, protocols=self._protocols)
+        leaf = x509.load_pem_x509_certificates(path.read_bytes())[0]
+        names = names_of(leaf)
+        if not names:
+            raise ConfigError(str(path), "the certificate names no host (no subject alternative name)")
+        return Certificate(stem, tuple(names), int(leaf.not_valid_after_utc.timestamp()), context, stamp)
 
     def _replace(self, loaded: dict[str, Certificate]) -> None:
         if self._loaded and loaded != self._loaded:
@@ -179,15 +190,6 @@ def _stamp(*paths: Path | None) -> Stamp:
         else:
             stamp.append((path.name, status.st_mtime_ns, status.st_size, status.st_ino))
     return tuple(stamp)
-
-
-def _load(stem: str, path: Path, key: Path | None, stamp: Stamp, client_ca_pem: str) -> Certificate:
-    context = server_context(path, key, client_ca_pem=client_ca_pem)
-    leaf = x509.load_pem_x509_certificates(path.read_bytes())[0]
-    names = names_of(leaf)
-    if not names:
-        raise ConfigError(str(path), "the certificate names no host (no subject alternative name)")
-    return Certificate(stem, tuple(names), int(leaf.not_valid_after_utc.timestamp()), context, stamp)
 
 
 def _choosing(certificates: list[Certificate]) -> ssl.SSLContext:

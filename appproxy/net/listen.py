@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class Listening:
         limits: Limits,
         name: str,
         introduced_by: tuple[Network, ...] = (),
+        by_alpn: Mapping[str, Callable[[Address], Protocol | None]] | None = None,
     ) -> None:
         """Own *listening*, a non-blocking socket; nothing is accepted before :meth:`start`."""
         self._reactor = reactor
@@ -94,6 +95,7 @@ class Listening:
         self._limits = limits
         self._name = name
         self._introduced_by = introduced_by
+        self._by_alpn = by_alpn or {}
         self._by_client: Counter[str] = Counter()
         self._pause: Any = None
         self._pauses = 0
@@ -260,7 +262,7 @@ class Listening:
 
     def build(self, transport: SocketTransport) -> Protocol | None:
         """Make the protocol for a connection that is ready."""
-        return self._factory(transport.getPeer())
+        return self._by_alpn.get(transport.alpn, self._factory)(transport.getPeer())
 
     def made(self, transport: SocketTransport) -> None:
         """Nothing is left to do."""
@@ -320,6 +322,7 @@ def listen(
     mode: int = 0o660,
     environ: MutableMapping[str, str] | None = None,
     introduced_by: tuple[Network, ...] = (),
+    by_alpn: Mapping[str, Callable[[Address], Protocol | None]] | None = None,
 ) -> Listening:
     """Listen on *address* and give each connection a protocol.
 
@@ -330,6 +333,7 @@ def listen(
     :param mode: of a Unix socket's file.
     :param introduced_by: networks of balancers, which begin every connection with the PROXY protocol; others are
         closed.  Empty: nobody speaks it.
+    :param by_alpn: other factories for what was agreed on by TLS; *tls* has to offer it.
     :raises ConfigError: the address cannot be had, and what to do about it.
     """
     if address.kind == "tls" and tls is None:
@@ -337,7 +341,7 @@ def listen(
     if address.kind in ("tcp", "unix"):
         tls = None
     opened = open_socket(address, where, mode=mode, environ=environ)
-    listening = Listening(reactor, opened, protocol_factory, tls, limits, where, introduced_by)
+    listening = Listening(reactor, opened, protocol_factory, tls, limits, where, introduced_by, by_alpn)
     if address.kind == "unix":
         listening.unlink_at_stop(Path(address.path))
     listening.start()

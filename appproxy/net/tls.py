@@ -1,14 +1,15 @@
 """TLS contexts: what we show as a server, whom we trust as a client.
 
 TLS 1.2 and 1.3, forward-secret authenticated ciphers only, no compression, no renegotiation, no early data, ALPN
-``http/1.1``.  The names in a peer's certificate are checked by *service-identity*, never by OpenSSL.
+``http/1.1``, with ``h2`` before it where a listener offers that.  The names in a peer's certificate are checked by
+*service-identity*, never by OpenSSL.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,13 +24,15 @@ from appproxy.net.secure import SecureSocket, explain
 
 #: The ciphers of TLS 1.2; those of 1.3 are all good.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-ALPN = ["http/1.1"]
+ALPN = ("http/1.1",)
+#: The same of a listener that speaks HTTP/2, too, and would rather.
+ALPN_WITH_HTTP2 = ("h2", *ALPN)
 
 
-def _harden(context: ssl.SSLContext) -> ssl.SSLContext:
+def _harden(context: ssl.SSLContext, protocols: Sequence[str] = ALPN) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
-    context.set_alpn_protocols(ALPN)
+    context.set_alpn_protocols(list(protocols))
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     # An end of file without close_notify must be told from a proper end.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
@@ -37,14 +40,17 @@ def _harden(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
-def server_context(certificate: Path, key: Path | None = None, *, client_ca_pem: str = "") -> ssl.SSLContext:
+def server_context(
+    certificate: Path, key: Path | None = None, *, client_ca_pem: str = "", protocols: Sequence[str] = ALPN
+) -> ssl.SSLContext:
     """Make the context of a server that shows *certificate* (the chain, and the key unless *key* names its file).
 
     :param client_ca_pem: ask for a client certificate and verify it against these authorities.  A client may still
         come without; look at ``transport.getPeerCertificateDER()``.
+    :param protocols: for ALPN, the preferred one first.
     :raises ConfigError: a file cannot be used, with the reason.
     """
-    context = _harden(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    context = _harden(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), protocols)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     _load_chain(context, certificate, key)
     if client_ca_pem:

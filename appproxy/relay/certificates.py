@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from appproxy.errors import ConfigError
 from appproxy.net.certificates import Certificates
-from appproxy.net.tls import server_context
+from appproxy.net.tls import ALPN, server_context
 from appproxy.relay.authorities import AUTHORITY_SECRET, Authorities
 from appproxy.relay.authority import DAY, SERVER_DAYS, Issued, make_authority, private_pem
 from appproxy.store import secrets
@@ -78,6 +78,7 @@ class ServerCertificates:
     :param directory: the administrator's certificates; they go first.
     :param asks_clients: ask for certificates of our authorities, see :func:`appproxy.net.tls.server_context`; who
         has one of ours has pinned our authority, and a certificate of it is nothing to warn about.
+    :param protocols: for ALPN; *directory* has its own.
     """
 
     log = Logger()
@@ -91,6 +92,7 @@ class ServerCertificates:
         publishes: Callable[[str], bool] = lambda host: False,
         directory: Certificates | None = None,
         asks_clients: bool = False,
+        protocols: Sequence[str] = ALPN,
     ) -> None:
         self.host = host
         self.directory = directory
@@ -99,6 +101,7 @@ class ServerCertificates:
         self._now = now
         self._publishes = publishes
         self._asks_clients = asks_clients
+        self._protocols = protocols
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._made: dict[str, _Made] = {}
         self._announced: set[str] = set()
@@ -163,6 +166,6 @@ class ServerCertificates:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(private_pem(self._key) + issued.pem)
             trusted = self._authorities.trusted_pem if self._asks_clients else ""
-            return server_context(Path(path), client_ca_pem=trusted)
+            return server_context(Path(path), client_ca_pem=trusted, protocols=self._protocols)
         finally:
             os.unlink(path)

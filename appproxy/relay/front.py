@@ -86,7 +86,8 @@ class FrontSettings:
         patience: Patience | None = None,
         answer_fields: tuple[Field, ...] = (),
         epoch: Callable[[], float] = time.time,
-        soon: Callable[[Callable[[], None]], object] = lambda call: call(),
+        soon: Callable[[Callable[[], None]], object],
+        proxies: TrustedProxies | None = None,
     ) -> None:
         self.responder = responder
         self.refused = refused

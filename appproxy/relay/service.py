@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import DeferredLock
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
@@ -31,6 +32,8 @@ from appproxy.net.certificates import Certificates
 from appproxy.net.listen import Limits as ConnectionLimits
 from appproxy.net.listen import Listening, listen
 from appproxy.net.notify import notify
+from appproxy.net.sockets import Address
+from appproxy.net.tls import ALPN, ALPN_WITH_HTTP2
 from appproxy.relay.admin import Admin
 from appproxy.relay.admission import Admission
 from appproxy.relay.attachments import Attachments
@@ -127,6 +130,8 @@ class RelayService(Service):
         notify("STOPPING=1")
         for listening in self._listening:
             listening.stop()
+        for front in [front for settings in self._fronts for front in settings.fronts]:
+            front.retire()
         for loop in self._loops:
             if loop.running:
                 loop.stop()
@@ -229,12 +234,14 @@ class RelayService(Service):
         self._seq = await self._store.read(feed.latest)
         await self._load_catalog(self._seq)
         self._store.watch(self._changed)
-        directory = Certificates(config.tls.certificates, reactor) if config.tls.certificates else None
+        offered = ALPN_WITH_HTTP2 if config.listen.http2 else ALPN
+        folder = config.tls.certificates
+        directory = Certificates(folder, reactor, protocols=offered) if folder else None
         self._directory = directory
         if directory is not None:
             directory.start()
         client_certificates = ServerCertificates(
-            authorities, relay_host, now=now, publishes=self._publishes, directory=directory
+            authorities, relay_host, now=now, publishes=self._publishes, directory=directory, protocols=offered
         )
         connect_host = urlsplit(config.listen.connect_url).hostname or ""
         connector_certificates = ServerCertificates(authorities, connect_host, now=now, asks_clients=True)
@@ -258,7 +265,7 @@ class RelayService(Service):
             self._listening.append(
                 listen(
                     self._reactor, address, lambda _, s=settings: Front(s), clients,  # type: ignore[misc]
-                    limits=per_client, introduced_by=introduced_by,
+                    limits=per_client, introduced_by=introduced_by, by_alpn=self._multiplexed(settings),
                 )
             )
         door = self._front(self._answer_connector, secure=True)
@@ -274,6 +281,14 @@ class RelayService(Service):
             listen(self._reactor, config.admin, lambda _: Front(local), where="listen.admin", mode=0o600)
         )
 
+    def _multiplexed(self, settings: FrontSettings) -> dict[str, Callable[[Address], Protocol]]:
+        """The front for HTTP/2, where that is wanted: only then what it needs is asked for."""
+        if not self.config.listen.http2:
+            return {}
+        from appproxy.relay.multiplexed_front import MultiplexedFront
+
+        return {"h2": lambda _: MultiplexedFront(settings)}
+
     def _front(self, responder: Callable[[ClientExchange], Any], secure: bool) -> FrontSettings:
         limits = self.config.limits
         settings = FrontSettings(
@@ -288,6 +303,7 @@ class RelayService(Service):
                 head=float(limits.head_timeout), keep_alive=float(limits.keep_alive), body=float(limits.body_idle)
             ),
             answer_fields=(HSTS,) if secure else (),
+            soon=lambda call: self._reactor.callLater(0, call),
         )
         self._fronts.append(settings)
         return settings
