@@ -86,7 +86,7 @@ class _Host:
         may come through a port that the address does not tell.
     """
 
-    __slots__ = ("entries", "servers")
+    __slots__ = ("_clear", "entries", "servers")
 
     def __init__(self, everything: Iterable[Published]) -> None:
         ordered = sorted(everything, key=_rank)
@@ -96,18 +96,20 @@ class _Host:
             external = entry[2].external
             by_server.setdefault((external.scheme, external.port), []).append(entry)
         self.servers = by_server if len(by_server) > 1 else None
+        # A request in the clear for what has only TLS finds what it will be redirected to.
+        self._clear = [entry for entry in self.entries if entry[2].external.scheme == "https"]
+        for (scheme, _), entries in by_server.items():
+            if scheme == "http":
+                entries += self._clear
 
     def at(self, scheme: str, authority: str) -> list[_Entry]:
-        """What is published at one of several servers.
-
-        A request in the clear to where only TLS is spoken finds what it will be redirected to.
-        """
+        """What is published at one of several servers."""
         assert self.servers is not None
         port = authority.rpartition(":")[2]
         found = self.servers.get((scheme, int(port) if port.isdecimal() else _DEFAULT_PORTS[scheme]))
-        if found is None and scheme == "http":
-            return [entry for entry in self.entries if entry[2].external.scheme == "https"]
-        return found or []
+        if found is None:
+            return self._clear if scheme == "http" else []
+        return found
 
 
 def _rank(published: Published) -> tuple[int, bool]:
