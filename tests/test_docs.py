@@ -19,10 +19,11 @@ from appproxy.config import apply, connector, relay
 from appproxy.config.connector import ConnectorConfig
 from appproxy.config.places import UNSET
 from appproxy.config.reading import Logging
-from appproxy.config.relay import ProviderConfig, RelayConfig
+from appproxy.config.provider import ProviderConfig, TransmitterConfig
+from appproxy.config.relay import RelayConfig
 from appproxy.connector import failures as connector_failures
 from appproxy.errors import AppproxyError
-from appproxy.relay import causes, gateway
+from appproxy.relay import causes, gateway, upward
 from appproxy.relay.preauth import failures as preauth_failures
 from appproxy.units import Duration, Size
 from appproxy.wire import control, frames, windows
@@ -89,6 +90,7 @@ class ReferenceTest(SynchronousTestCase):
                 ):
                     wanted[f"{program}: ``[{field.name}]``"] = keys_of(field.type)
         wanted["relay.toml: ``[[provider]]``"] = keys_of(ProviderConfig)
+        wanted["relay.toml: ``[[event_transmitter]]``"] = keys_of(TransmitterConfig)
         self.assertEqual(documented, wanted)
 
     def test_every_key_of_applications(self) -> None:
@@ -169,7 +171,7 @@ class FailuresTest(SynchronousTestCase):
         shown = {(code, status) for status, code, _, _ in (*causes.CAUSES.values(), causes.OTHERWISE)}
         made = (causes.channel_lost(), causes.no_connector(), causes.head_too_large(""), AppproxyError())
         shown |= {(failure.code, failure.status) for failure in made}
-        for module in (gateway, preauth_failures):
+        for module in (gateway, preauth_failures, upward):
             for value in vars(module).values():
                 if isinstance(value, type) and issubclass(value, AppproxyError) and value.__module__ == module.__name__:
                     shown.add((value.code, value.status))

@@ -7,9 +7,10 @@ Past this room nobody asks whether a port is a number or a file is there.  Every
 from appproxy.config.apply import ApplyFile, parse_apply, read_apply
 from appproxy.config.connector import ConnectorConfig, read_connector
 from appproxy.config.listening import ListenAddress
+from appproxy.config.provider import ProviderConfig, TransmitterConfig
 from appproxy.config.publishing import check_publishing
 from appproxy.config.reading import Logging
-from appproxy.config.relay import ProviderConfig, RelayConfig, read_relay
+from appproxy.config.relay import RelayConfig, read_relay
 from appproxy.config.secrets import check_private, read_secret
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Logging",
     "ProviderConfig",
     "RelayConfig",
+    "TransmitterConfig",
     "check_private",
     "check_publishing",
     "parse_apply",

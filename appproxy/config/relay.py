@@ -14,9 +14,9 @@ from appproxy.applications import Value
 from appproxy.config.converting import Network, Place, convert
 from appproxy.config.listening import ListenAddress
 from appproxy.config.places import NODE_NAME, UNSET, state_folder
+from appproxy.config.provider import ProviderConfig, TransmitterConfig, check_providers, check_transmitters
 from appproxy.config.reading import Logging, overlay, place_logs, read_toml
-from appproxy.config.secrets import read_secret
-from appproxy.config.urls import is_loopback, read_origin, read_url
+from appproxy.config.urls import is_loopback, read_origin
 from appproxy.http.addresses import ExternalURL
 from appproxy.units import Duration, Size
 
@@ -28,14 +28,10 @@ LATER: dict[str, tuple[object, ...]] = {
     "relay.workers": (1,),
     "listen.metrics": ("",),
     "tls.acme": ({},),
-    "provider.private_key": ("",),
-    "provider.private_key_file": ("",),
     "admin": ({}, {"groups": []}),
     "admin.groups": ([],),
     "audit": ({},),
 }
-
-Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
 class Relay(Value, frozen=True):
@@ -78,28 +74,6 @@ class TLSSettings(Value, frozen=True):
     certificates: Path | None = None
 
 
-class ProviderConfig(Value, frozen=True):
-    """``[[provider]]``: one OpenID provider.  *client_secret* is the secret itself, wherever it came from."""
-
-    id: str
-    issuer: str
-    client_id: str
-    metadata_url: str = ""
-    client_secret: str = ""
-    client_secret_file: Path | None = None
-    scopes: tuple[str, ...] = ("openid", "profile", "email")
-    algorithms: tuple[Algorithm, ...] = ("RS256",)
-    user_claim: str = "preferred_username"
-    groups_claim: str = "groups"
-    ca_file: Path | None = None
-    #: For a development provider on this machine only.
-    allow_http: bool = False
-
-    def __repr__(self) -> str:
-        """Without the secret."""
-        return f"ProviderConfig({self.id!r}, {self.issuer!r})"
-
-
 class Session(Value, frozen=True):
     """``[session]``: how long sign-ins last, where an application does not say."""
 
@@ -140,6 +114,7 @@ class RelayConfig(Value, frozen=True):
     store: StoreSettings = StoreSettings()
     tls: TLSSettings = TLSSettings()
     provider: tuple[ProviderConfig, ...] = ()
+    event_transmitter: tuple[TransmitterConfig, ...] = ()
     session: Session = Session()
     limits: Limits = Limits()
     logging: Logging = Logging()
@@ -157,12 +132,14 @@ def read_relay(path: str | Path | None, environ: Mapping[str, str]) -> RelayConf
     folder = Path(path).absolute().parent if path is not None else Path.cwd()
     config = convert(document, RelayConfig, place, LATER, folder)
     relay = _check_relay(config.relay, environ, place)
+    providers = check_providers(config.provider, place)
     return msgspec.structs.replace(
         config,
         relay=relay,
         listen=_check_listen(config.listen, relay, place),
         store=_check_store(config.store, place),
-        provider=_check_providers(config.provider, place),
+        provider=providers,
+        event_transmitter=check_transmitters(config.event_transmitter, providers, place),
         session=_check_session(config.session, place),
         limits=_check_limits(config.limits, place),
         logging=place_logs(config.logging, folder, place),
@@ -217,46 +194,6 @@ def _check_store(store: StoreSettings, place: Place) -> StoreSettings:
     if scheme != "sqlite" or not colon or not rest or rest.endswith("/"):
         raise place.error("store.url", f'{store.url!r} is not a store; write "sqlite:relay.db"')
     return store
-
-
-def _check_providers(providers: tuple[ProviderConfig, ...], place: Place) -> tuple[ProviderConfig, ...]:
-    checked: list[ProviderConfig] = []
-    for position, provider in enumerate(providers):
-        key = f"provider[{position}]"
-        if not NODE_NAME.fullmatch(provider.id):
-            raise place.error(f"{key}.id", f"{provider.id!r} is not an id; use letters, digits, dots and hyphens")
-        if any(provider.id == earlier.id for earlier in checked):
-            raise place.error(f"{key}.id", f'there are two providers "{provider.id}"; ids are unique')
-        checked.append(_check_provider(provider, key, place))
-    return tuple(checked)
-
-
-def _check_provider(provider: ProviderConfig, key: str, place: Place) -> ProviderConfig:
-    for name in ("issuer", "metadata_url"):
-        if url := getattr(provider, name):
-            _check_provider_url(url, provider.allow_http, f"{key}.{name}", place)
-    for name in ("issuer", "client_id", "user_claim", "groups_claim", "algorithms"):
-        if not getattr(provider, name):
-            raise place.error(f"{key}.{name}", "is empty")
-    if "openid" not in provider.scopes:
-        raise place.error(f"{key}.scopes", 'needs "openid"; without it the provider signs nobody in')
-    if provider.ca_file is not None and not provider.ca_file.is_file():
-        raise place.error(f"{key}.ca_file", f"there is no file {provider.ca_file}; create it or correct the path")
-    if provider.client_secret_file is None:
-        return provider
-    if provider.client_secret:
-        raise place.error(f"{key}.client_secret", "is given twice; keep client_secret_file only")
-    secret = read_secret(provider.client_secret_file, place.of(f"{key}.client_secret_file"))
-    return msgspec.structs.replace(provider, client_secret=secret)
-
-
-def _check_provider_url(url: str, allow_http: bool, key: str, place: Place) -> None:
-    address, mark, _ = url.partition("?")
-    if mark and key.endswith("issuer"):
-        raise place.error(key, f"{url!r} has a query; an issuer has none")
-    parsed = read_url(address, place.of(key))
-    if parsed.scheme == "http" and not (allow_http and is_loopback(parsed.host)):
-        raise place.error(key, "must be https; http is for a provider on this machine, with allow_http = true")
 
 
 def _check_session(session: Session, place: Place) -> Session:

@@ -34,6 +34,7 @@ from appproxy.relay.preauth.failures import (
     SignInMalformed,
     SignInUnavailable,
     SignInUnknown,
+    TokenRefused,
 )
 from appproxy.relay.preauth.oidc import MAX_LOOKED_AT, MAX_ROUNDS, OpenIDConnect, passing_site
 from appproxy.relay.preauth.provider import Provider, SignedIn, with_query
@@ -50,6 +51,8 @@ CALLBACK = "/.appproxy/callback"
 #: Errors at the provider's side, not the person's (RFC 6749 section 4.1.2.1).
 _PROVIDER_FAULTS = frozenset({"server_error", "temporarily_unavailable"})
 _MAX_PARAMETERS = 20
+#: An answer of a provider in a form; codes are a few KiB at most.
+_MAX_ANSWER_BYTES = 16 * 1024
 #: What stays as it is when octets become a link.
 _LINK_SAFE = "/?:@!$&'()*+,;=%-._~[]"
 
@@ -89,7 +92,7 @@ class SignIn:
         sign_out = SignOut(oidc, store)
         self._at_relay: dict[bytes, tuple[Sequence[bytes], Journey]] = {
             b"sign-in": ((b"GET", b"HEAD"), self._begin),
-            b"callback": ((b"GET",), self._come_back),
+            b"callback": ((b"GET", b"POST"), self._come_back),
             b"sign-out": ((b"GET", b"HEAD", b"POST"), sign_out.serve),
             b"signed-out": ((b"GET", b"HEAD"), sign_out.show_signed_out),
         }
@@ -128,6 +131,7 @@ class SignIn:
             event="signin.failed",
             code=error.code,
             detail=error.detail,
+            flaw=error.flaw if isinstance(error, TokenRefused) else "",
             client=exchange.client,
             request_id=exchange.request_id,
         )
@@ -172,7 +176,11 @@ class SignIn:
     async def _come_back(self, exchange: Exchange) -> None:
         """``callback``: the provider's answer, brought by the browser that was sent there."""
         oidc = self._oidc
+        if exchange.head.method == b"POST":
+            return await self._take_posted(exchange)
         parameters = parse_query(exchange.query)
+        if "answer" in parameters:
+            parameters = oidc.attempts.open_answer(parameters["answer"])
         state = parameters.get("state", "")
         attempt = oidc.attempts.find(state, exchange.reserved)
         fields = [oidc.attempts.end(state)]
@@ -200,13 +208,24 @@ class SignIn:
         self._onward(exchange, root, attempt.wish, [*fields, *cookies])
         return None
 
+    async def _take_posted(self, exchange: Exchange) -> None:
+        """An answer in a form (OAuth 2.0 Form Post Response Mode), brought by a page of the provider.
+
+        Such a request has none of the cookies that bind the sign-in to the browser; a redirect to here, which has them,
+        takes the answer along.
+        """
+        given = parse_query(await exchange.read_body(_MAX_ANSWER_BYTES))
+        kept = {name: given[name] for name in ("code", "state", "iss", "error") if name in given}
+        address = with_query(self._redirect_uri, answer=self._oidc.attempts.seal_answer(kept))
+        self._oidc.rendering.redirect(exchange, address.encode())
+
     async def _read_answer(self, provider: Provider, parameters: dict[str, str]) -> str:
         """The code of an authorization answer that comes from *provider* (RFC 9207)."""
         metadata = await provider.metadata()
         issuer = parameters.get("iss")
         if issuer is None and metadata.authorization_response_iss_parameter_supported:
             raise SignInDeclined("the answer does not name its issuer")
-        if issuer is not None and issuer != provider.issuer:
+        if issuer is not None and not provider.is_issuer(issuer):
             raise SignInDeclined("the answer is another issuer's")
         error = parameters.get("error")
         if error in _PROVIDER_FAULTS:

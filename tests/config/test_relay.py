@@ -116,7 +116,7 @@ MISTAKES = {
         "relay.toml: provider[0].client_secret_file: there is no file secret; create it or correct the path"
     ),
     PROVIDER + 'private_key_file = "key.pem"': (
-        "relay.toml: provider[0].private_key_file: not available in this release; remove it"
+        "relay.toml: provider[0].private_key_file: there is no file key.pem; create it or correct the path"
     ),
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.config.relay import ProviderConfig
+from appproxy.config.provider import ProviderConfig
 from appproxy.devidp.provider import COOKIE, Answer, DevelopmentProvider, Request
 from appproxy.devidp.users import Client, User, UsersFile
 from appproxy.relay.preauth.attempts import Attempt

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from appproxy.applications import Application, Assigned
-from appproxy.config.relay import ProviderConfig
+from appproxy.config.provider import ProviderConfig
 from appproxy.http.messages import Field
 from appproxy.relay.portal import Portal
 from appproxy.relay.preauth.oidc import OpenIDConnect

@@ -60,6 +60,12 @@ class FakeProvider:
         self.overrides: dict[str, FetchedAnswer | Exception] = {}
         self.requests: list[tuple[str, str, Mapping[str, str], bytes]] = []
         self._codes: dict[str, dict[str, list[str]]] = {}
+        #: Whether refresh tokens are given; each works once, and one that comes back ends what came after it.
+        self.refreshes = False
+        self.access_seconds = 300
+        self._refresh: dict[str, dict[str, list[str]]] = {}
+        self._used: set[str] = set()
+        self._issued = 0
 
     def count(self, path: str) -> int:
         """How often that path was asked for."""
@@ -102,33 +108,61 @@ class FakeProvider:
             return self._token(headers, form)
         return FetchedAnswer(404, {}, b"")
 
+    def issue_refresh(self, asked: dict[str, list[str]] | None = None) -> str:
+        """A new refresh token."""
+        self._issued += 1
+        self._refresh[f"rt-{self._issued}"] = asked or {}
+        return f"rt-{self._issued}"
+
+    def disable(self) -> None:
+        """The account is disabled: nothing is refreshed any more."""
+        self._refresh.clear()
+
     def _token(self, headers: Mapping[str, str], form: dict[str, list[str]]) -> FetchedAnswer:
         pair = b64decode(headers.get("Authorization", "Basic ").partition(" ")[2]).decode()
         client_id, _, secret = (unquote_plus(part) for part in pair.partition(":"))
+        if (client_id, secret) != ("relay", "s3cret/+"):
+            return as_json({"error": "invalid_client"}, 401)
+        if form["grant_type"] == ["refresh_token"]:
+            return self._refreshed(form["refresh_token"][0])
         asked = self._codes.pop(form["code"][0], None)
         verifier = urlsafe_b64encode(sha256(form["code_verifier"][0].encode()).digest()).rstrip(b"=").decode()
         honest = (
             asked is not None
-            and (client_id, secret) == ("relay", "s3cret/+")
             and asked["code_challenge"] == [verifier]
             and asked["redirect_uri"] == form["redirect_uri"]
         )
         if asked is None or not honest:
             return as_json({"error": "invalid_grant"}, 400)
+        return self._tokens(asked, {"nonce": asked["nonce"][0]})
+
+    def _refreshed(self, token: str) -> FetchedAnswer:
+        if token in self._used:
+            self.disable()  # somebody has stolen it
+        asked = self._refresh.pop(token, None)
+        if asked is None:
+            return as_json({"error": "invalid_grant"}, 400)
+        self._used.add(token)
+        return self._tokens(asked, {"jti": f"refreshed-{self._issued}"})
+
+    def _tokens(self, asked: dict[str, list[str]], more: dict[str, Any]) -> FetchedAnswer:
         now = self.epoch()
         claims = {
             "iss": self.issuer,
             "aud": "relay",
             "iat": now,
             "exp": now + 300,
-            "nonce": asked["nonce"][0],
             "sid": "sid-1",
+            **more,
             **self.claims,
             **self.lie,
         }
         claims = {name: value for name, value in claims.items() if value is not None}
-        token = self.make_token(claims)
-        return as_json({"access_token": "at-1", "token_type": "Bearer", "id_token": token})
+        answer = {"access_token": "at-1", "token_type": "Bearer", "id_token": self.make_token(claims)}
+        answer["expires_in"] = self.access_seconds  # type: ignore[assignment]
+        if self.refreshes:
+            answer["refresh_token"] = self.issue_refresh(asked)
+        return as_json(answer)
 
 
 def as_json(document: Any, status: int = 200) -> FetchedAnswer:

@@ -15,7 +15,7 @@ from twisted.internet import reactor, ssl
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from appproxy.config.relay import ProviderConfig
+from appproxy.config.provider import ProviderConfig
 from appproxy.devidp.service import make_service
 from appproxy.relay.preauth.attempts import Attempt
 from appproxy.relay.preauth.failures import ProviderUnreachable

@@ -123,6 +123,32 @@ class SignInTest(SynchronousTestCase):
         [cookie] = [c for c in answer.values("Set-Cookie") if c.startswith(SESSION_NAME)]
         self.assertTrue(cookie.endswith("; Path=/; Max-Age=86400; Secure; SameSite=None; Partitioned"), cookie)
 
+    @pytest.mark.feature("AUTH-2")
+    def test_answer_in_a_form(self) -> None:
+        """An answer that comes as a form of the provider's page counts where this browser's cookies come along."""
+        url, query = self.browser.up_to(APP + "/x", RELAY + "/.appproxy/callback").split("?")
+        jar = self.browser.jars.pop("proxy.example.test")  # they do not come with another site's POST
+        posts = ((b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Site", b"cross-site"), (b"Origin", ISSUER.encode()))
+        answer = self.browser.ask(url, method=b"POST", fields=posts, body=query.encode())
+        self.assertEqual((answer.status, answer.values("Set-Cookie")), (303, []))
+        self.assertNotIn("code-0", answer.value("Location"))
+        back = answer.value("Location")
+        self.assertEqual(Browser(self.rig).ask(back).status, 400)
+        self.browser.jars["proxy.example.test"] = jar
+        self.assertEqual(self.browser.walk(back).status, 200)
+        self.assertEqual(self.browser.trail[-1], APP + "/x")
+
+    def test_hostile_forms(self) -> None:
+        """A form that no provider sends is refused, and a sealed answer is good for half a minute."""
+        url = RELAY + "/.appproxy/callback"
+        for body, status in ((b"a=1&a=1", 400), (b"\xff", 400), (b"code=" + b"x" * 20_000, 413)):
+            self.assertEqual(self.browser.ask(url, method=b"POST", body=body).status, status)
+        self.assertEqual(self.browser.ask(url, method=b"POST", body=b"code=" + b"x" * 8000).status, 400)
+        self.assertEqual(self.browser.ask(url + "?answer=AAAA").status, 400)
+        back = self.browser.ask(url, method=b"POST", body=b"code=x&state=y").value("Location")
+        self.rig.clock.advance(31)
+        self.assertIn(b"sign-in-expired", self.browser.ask(back).body)
+
     def test_two_tabs(self) -> None:
         """Two tabs that began at the same time both arrive, and both keep the same session."""
         one = self.browser.ask(APP + "/one").value("Location")
@@ -411,6 +437,8 @@ class ReservedPathTest(SynchronousTestCase):
     def test_methods(self) -> None:
         """An address that uses something up takes GET only."""
         answer = self.browser.ask(RELAY + "/.appproxy/callback", method=b"HEAD")
+        self.assertEqual((answer.status, answer.value("Allow")), (405, "GET, POST"))
+        answer = self.browser.ask(APP + "/.appproxy/ticket", method=b"POST")
         self.assertEqual((answer.status, answer.value("Allow")), (405, "GET"))
 
     def test_scripts_get_no_state(self) -> None:

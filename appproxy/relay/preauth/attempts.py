@@ -11,7 +11,7 @@ import msgspec
 
 from appproxy.relay.preauth.cookies import ATTEMPT, expire_cookie, set_cookie
 from appproxy.relay.preauth.failures import SignInExpired, SignInMalformed, SignInUnknown
-from appproxy.relay.sealing import Sealer, Unsealable
+from appproxy.relay.sealing import MAX_SEALED_CHARACTERS, Sealer, Unsealable
 
 #: A browser with more sign-ins under way than this loses the oldest, so that its cookies stay small.
 MAX_ATTEMPTS = 5
@@ -48,6 +48,13 @@ class Attempt(msgspec.Struct, array_like=True, frozen=True):
         """The PKCE code challenge, method S256 (RFC 7636 section 4.2)."""
         digest = hashlib.sha256(self.verifier.encode("ascii")).digest()
         return urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
+class Answer(msgspec.Struct, array_like=True, frozen=True):
+    """A provider's answer that came in a form, on its way to the address where cookies come along."""
+
+    parameters: dict[str, str]
+    until: int
 
 
 class Ticket(msgspec.Struct, array_like=True, frozen=True):
@@ -155,6 +162,23 @@ class Attempts:
         if wish.until <= self._epoch():
             raise SignInExpired
         return wish
+
+    def seal_answer(self, parameters: dict[str, str]) -> str:
+        """Seal a provider's answer for one redirect."""
+        sealed = self._sealer.seal("answer", Answer(parameters, self._epoch() + TICKET_SECONDS))
+        if len(sealed) > MAX_SEALED_CHARACTERS:
+            raise SignInMalformed("a provider's answer that is too long")
+        return sealed
+
+    def open_answer(self, text: str) -> dict[str, str]:
+        """:raises SignInMalformed: not ours. :raises SignInExpired: too old."""
+        try:
+            answer = self._sealer.open("answer", text, Answer)
+        except Unsealable:
+            raise SignInMalformed from None
+        if answer.until <= self._epoch():
+            raise SignInExpired
+        return answer.parameters
 
     def make_wish(self, application: str, scheme: str, authority: str, target: bytes, binding: bytes) -> Wish:
         """A wish that holds as long as a sign-in may take; *binding* is the cookie's value."""

@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from appproxy.errors import AppproxyError, Phase
+
+
+class Flaw(StrEnum):
+    """What is wrong with a token: the ``flaw`` of log events, one for each check."""
+
+    FORMAT = "format"
+    CRITICAL = "critical-header"
+    TYPE = "type"
+    ALGORITHM = "algorithm"
+    KEY = "unknown-key"
+    SIGNATURE = "signature"
+    TEXT = "text"
+    ISSUER = "issuer"
+    TENANT = "tenant"
+    KEY_ISSUER = "key-issuer"
+    AUDIENCE = "audience"
+    PARTY = "authorized-party"
+    TIME = "time"
+    EXPIRED = "expired"
+    FUTURE = "future"
+    NOT_YET = "not-yet"
+    NONCE = "nonce"
+    SUBJECT = "subject"
+    EVENTS = "events"
+    ACCESS_TOKEN = "access-token"  # noqa: S105 - a name, no token
+    TOKEN_TYPE = "token-type"  # noqa: S105 - a name, no token
+    USER_INFORMATION = "user-information"
+    REFRESHED = "refreshed"
+    SESSION = "session"
+    REPLAYED = "replayed"
 
 
 class SignInFailed(AppproxyError):
@@ -41,6 +73,10 @@ class SignInDeclined(SignInFailed):
     code, status = "sign-in-declined", 403
 
 
+class GrantRefused(SignInDeclined):
+    """The provider does not take the code or refresh token: used, expired, or nobody's any more."""
+
+
 class SignInUnavailable(SignInFailed):
     """Sign-ins cannot be recorded at the moment because the store is away."""
 
@@ -60,9 +96,19 @@ class ProviderMisconfigured(SignInFailed):
 
 
 class TokenRefused(SignInFailed):
-    """The provider's token or user information did not stand up to its checks."""
+    """The provider's token or user information did not stand up to its checks; the log has the flaw."""
 
     code, status = "token-refused", 502
+
+    def __init__(self, flaw: Flaw, detail: str) -> None:
+        super().__init__(f"{flaw}: {detail}")
+        self.flaw = flaw
+
+
+class SignInEnded(SignInFailed):
+    """The provider does not refresh this sign-in any more: the account is disabled, or the person signed out there."""
+
+    code, status = "sign-in-ended", 401
 
 
 class IdentityRefused(SignInFailed):

@@ -41,6 +41,8 @@ class Key(NamedTuple):
     kid: str | None
     algorithms: frozenset[str]
     public: Any
+    #: Whose key it is, where the set says so; it may stand for many tenants.
+    issuer: str | None = None
 
 
 def _fitting(public: object) -> frozenset[str]:
@@ -71,7 +73,8 @@ def parse_key(jwk: object) -> Key | None:
     fitting = _fitting(public)
     if named is not None:
         fitting &= {named} if isinstance(named, str) else set()
-    return Key(kid, fitting, public) if fitting else None
+    issuer = jwk.get("issuer")
+    return Key(kid, fitting, public, issuer if isinstance(issuer, str) else None) if fitting else None
 
 
 def parse_keys(document: bytes) -> tuple[Key, ...]:

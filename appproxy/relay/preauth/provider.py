@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 import msgspec
+from twisted.logger import Logger
 
+from appproxy.config.provider import TENANT
 from appproxy.identity import Identity
-from appproxy.relay.preauth.failures import IdentityRefused, ProviderUnreachable, SignInDeclined, TokenRefused
+from appproxy.relay.preauth.authentication import ClientAuthentication
+from appproxy.relay.preauth.failures import (
+    Flaw,
+    GrantRefused,
+    ProviderUnreachable,
+    SignInDeclined,
+    SignInEnded,
+    TokenRefused,
+)
 from appproxy.relay.preauth.fetching import Fetch
 from appproxy.relay.preauth.keys import ALGORITHMS, KeySet
 from appproxy.relay.preauth.metadata import (
@@ -19,8 +29,10 @@ from appproxy.relay.preauth.metadata import (
     Metadata,
     fetch_metadata,
 )
+from appproxy.relay.preauth.people import ask_for_groups, groups_left_out, name_person
 from appproxy.relay.preauth.remembered import Remembered
-from appproxy.relay.preauth.tokens import Expected, check_id_token
+from appproxy.relay.preauth.signed import unverified_claims
+from appproxy.relay.preauth.tokens import Expected, check_id_token, check_refreshed
 
 if TYPE_CHECKING:
     from appproxy.config import ProviderConfig
@@ -30,11 +42,10 @@ METADATA_SECONDS, METADATA_RETRY_SECONDS = 3600.0, 2.0
 #: A person is waiting for each of these.
 TOKEN_TIMEOUT_SECONDS = 15.0
 MAX_ANSWER_BYTES = 1 << 20
-MAX_USER_CHARACTERS = 255
-#: Claims that say something about the token, not about the person.
-_OF_THE_TOKEN = frozenset(
-    ["aud", "exp", "nbf", "nonce", "at_hash", "c_hash", "s_hash", "jti", "azp", "rh", "uti", "aio"]
-)
+#: What an access token is worth when the provider does not say.
+DEFAULT_ACCESS_SECONDS = 3600
+#: A longer refresh token than any provider makes.
+_MAX_REFRESH_CHARACTERS = 64 * 1024
 
 
 class TokenAnswer(msgspec.Struct):
@@ -42,16 +53,31 @@ class TokenAnswer(msgspec.Struct):
 
     access_token: str
     token_type: str
-    id_token: str
+    id_token: str = ""
+    refresh_token: str = ""
+    expires_in: int | float | str | None = None
+
+    @property
+    def access_seconds(self) -> int:
+        """For how long the access token is good; some write the number as text."""
+        try:
+            seconds = int(float(self.expires_in)) if self.expires_in is not None else DEFAULT_ACCESS_SECONDS
+        except (ValueError, OverflowError):
+            return DEFAULT_ACCESS_SECONDS
+        return min(max(seconds, 1), 86400 * 365)
 
 
 class SignedIn(NamedTuple):
-    """Somebody, as the provider vouches for them, and what is needed to sign them out there."""
+    """Somebody, as the provider vouches for them, and what is needed to go on with it and to end it there."""
 
     identity: Identity
     id_token: str
     #: The provider's own session id, empty if it tells none.
     provider_session: str
+    #: Empty if the provider gives none.
+    refresh_token: str = ""
+    #: For how long the access token is good.
+    access_seconds: int = DEFAULT_ACCESS_SECONDS
 
 
 def with_query(address: str, **parameters: str) -> str:
@@ -67,23 +93,40 @@ class Provider:
     :param fetch: sends requests to it.
     :param seconds: a monotonic clock.
     :param epoch: epoch seconds.
+    :param random: gives that many unpredictable bytes.
     """
 
+    log = Logger()
+
     def __init__(
-        self, config: ProviderConfig, fetch: Fetch, seconds: Callable[[], float], epoch: Callable[[], int]
+        self,
+        config: ProviderConfig,
+        fetch: Fetch,
+        seconds: Callable[[], float],
+        epoch: Callable[[], int],
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.id = config.id
+        self.response_mode = config.response_mode
         self._config = config
         self._fetch = fetch
         self._epoch = epoch
+        self._client = ClientAuthentication(config, epoch, random)
         self._metadata = Remembered(self._read_metadata, seconds, METADATA_SECONDS, METADATA_RETRY_SECONDS)
-        self._keys = KeySet(self._read_keys, seconds)
-        self._algorithms = tuple(a for a in config.algorithms if a in ALGORITHMS)
+        self.keys = KeySet(self._read_keys, seconds)
+        self.algorithms = tuple(a for a in config.algorithms if a in ALGORITHMS)
+        pairs = (each.partition("=") for each in config.authorization_parameters)
+        self._more = {name: value for name, _, value in pairs}
 
     @property
     def issuer(self) -> str:
-        """The configured issuer."""
+        """The configured issuer; it may stand for many tenants."""
         return self._config.issuer
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Whose people may sign in, where the issuer stands for many."""
+        return self._config.tenants
 
     @property
     def client_id(self) -> str:
@@ -94,6 +137,12 @@ class Provider:
     def known(self) -> Metadata | None:
         """The metadata, if they have been read."""
         return self._metadata.value
+
+    def is_issuer(self, issuer: str) -> bool:
+        """Whether *issuer* is this provider, in one of its tenants."""
+        if TENANT not in self.issuer:
+            return issuer == self.issuer
+        return any(issuer == self.issuer.replace(TENANT, tenant) for tenant in self.tenants)
 
     async def metadata(self) -> Metadata:
         """Give the checked metadata.
@@ -119,18 +168,18 @@ class Provider:
         self, *, redirect_uri: str, state: str, nonce: str, challenge: str, **more: str
     ) -> str:
         """Where to send somebody to sign in; *challenge* is the S256 of the PKCE verifier."""
-        return with_query(
-            (await self.metadata()).authorization_endpoint,
-            response_type="code",
-            client_id=self._config.client_id,
-            redirect_uri=redirect_uri,
-            scope=" ".join(self._config.scopes),
-            state=state,
-            nonce=nonce,
-            code_challenge=challenge,
-            code_challenge_method="S256",
-            **more,
-        )
+        own = {
+            "response_type": "code",
+            "client_id": self._config.client_id,
+            "redirect_uri": redirect_uri,
+            "scope": " ".join(self._config.scopes),
+            "state": state,
+            "nonce": nonce,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+            "response_mode": "" if self.response_mode == "query" else self.response_mode,
+        }
+        return with_query((await self.metadata()).authorization_endpoint, **{**self._more, **more, **own})
 
     async def end_session_address(self, **parameters: str) -> str:
         """Where to send somebody to sign out; empty when the provider has no such address."""
@@ -142,36 +191,73 @@ class Provider:
 
         :raises SignInFailed: one of its kinds, whatever goes wrong.
         """
-        tokens = await self._exchange_code(code, verifier, redirect_uri)
-        expected = Expected(self.issuer, self.client_id, nonce, self._algorithms, tokens.access_token)
-        claims = await check_id_token(tokens.id_token, self._keys, expected, self._epoch())
-        told = await self._user_information(tokens.access_token, claims["sub"])
-        provider_session = claims.get("sid")
-        return SignedIn(
-            self.identity({**told, **claims}),
-            tokens.id_token,
-            provider_session if isinstance(provider_session, str) else "",
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+        tokens = await self._ask_for_tokens({**form, "code_verifier": verifier})
+        if not tokens.id_token:
+            raise ProviderUnreachable("the token endpoint's answer has no ID token")
+        claims = await self._check(tokens, nonce)
+        return await self._signed_in(tokens, claims, tokens.id_token, tokens.refresh_token)
+
+    async def refresh(self, refresh_token: str, id_token: str) -> SignedIn:
+        """Ask whether somebody is still who they were, and for what has changed about them.
+
+        :param id_token: the one of the sign-in, or of the refresh before.
+        :raises SignInEnded: the provider says that it is over.
+        :raises SignInFailed: anything else; nothing can be said about the person.
+        """
+        before = unverified_claims(id_token)
+        try:
+            tokens = await self._ask_for_tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
+        except GrantRefused as refusal:
+            raise SignInEnded(refusal.detail) from None
+        claims = before
+        if tokens.id_token:
+            claims = await self._check(tokens, None)
+            check_refreshed(claims, before)
+            if "auth_time" in before:
+                claims.setdefault("auth_time", before["auth_time"])
+        return await self._signed_in(
+            tokens, claims, tokens.id_token or id_token, tokens.refresh_token or refresh_token, before
         )
 
-    async def _exchange_code(self, code: str, verifier: str, redirect_uri: str) -> TokenAnswer:
-        metadata, config = await self.metadata(), self._config
-        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
-        form["code_verifier"] = verifier
+    async def _check(self, tokens: TokenAnswer, nonce: str | None) -> dict[str, Any]:
+        expected = Expected(self.issuer, self.client_id, nonce, self.algorithms, tokens.access_token, self.tenants)
+        return await check_id_token(tokens.id_token, self.keys, expected, self._epoch())
+
+    async def _signed_in(
+        self,
+        tokens: TokenAnswer,
+        claims: dict[str, Any],
+        id_token: str,
+        refresh_token: str,
+        before: Mapping[str, Any] | None = None,
+    ) -> SignedIn:
+        told = await self._user_information(tokens.access_token, claims["sub"])
+        everything = await self._with_groups({**told, **claims}, tokens.access_token)
+        if before is not None and "auth_time" not in everything:
+            # Getting a new token proves nothing anew.
+            everything["auth_time"] = before.get("iat", 0)
+        session = claims.get("sid")
+        return SignedIn(
+            self.identity(everything),
+            id_token,
+            session if isinstance(session, str) else "",
+            refresh_token if len(refresh_token) <= _MAX_REFRESH_CHARACTERS else "",
+            tokens.access_seconds,
+        )
+
+    async def _ask_for_tokens(self, form: dict[str, str]) -> TokenAnswer:
+        metadata = await self.metadata()
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
-        methods = metadata.token_endpoint_auth_methods_supported
-        if not config.client_secret:
-            form["client_id"] = config.client_id
-        elif "client_secret_basic" in methods or "client_secret_post" not in methods:
-            # RFC 6749 section 2.3.1: both are form-encoded before they are joined.
-            pair = f"{quote_plus(config.client_id)}:{quote_plus(config.client_secret)}"
-            headers["Authorization"] = "Basic " + b64encode(pair.encode()).decode()
-        else:
-            form |= {"client_id": config.client_id, "client_secret": config.client_secret}
+        self._client.prove(metadata, form, headers)
         answer = await self._fetch(
             "POST", metadata.token_endpoint, headers, urlencode(form).encode(), MAX_ANSWER_BYTES, TOKEN_TIMEOUT_SECONDS
         )
         if answer.status in (400, 401):
-            raise SignInDeclined(f"the token endpoint answered {answer.status} {_error_code(answer.body)}".rstrip())
+            # The client is at fault, or the grant: only the latter says something about the person.
+            error = _error_code(answer.body)
+            kind = GrantRefused if error == "invalid_grant" else SignInDeclined
+            raise kind(f"the token endpoint answered {answer.status} {error}".rstrip())
         if answer.status != 200:
             raise ProviderUnreachable(f"the token endpoint answered {answer.status}")
         try:
@@ -179,7 +265,7 @@ class Provider:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise ProviderUnreachable("the token endpoint's answer is not what it should be") from None
         if tokens.token_type.lower() != "bearer":
-            raise TokenRefused("the access token is not a bearer token")
+            raise TokenRefused(Flaw.TOKEN_TYPE, "the access token is not a bearer token")
         return tokens
 
     async def _user_information(self, access_token: str, subject: str) -> dict[str, Any]:
@@ -195,34 +281,38 @@ class Provider:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise ProviderUnreachable("user information is not JSON") from None
         if told.get("sub") != subject:
-            raise TokenRefused("user information is about somebody else")
+            raise TokenRefused(Flaw.USER_INFORMATION, "user information is about somebody else")
         return told
 
-    def identity(self, claims: Mapping[str, Any]) -> Identity:
-        """Name the person of checked *claims*.
+    async def _with_groups(self, claims: dict[str, Any], access_token: str) -> dict[str, Any]:
+        """The claims with the groups that were too many for the token, if somebody is configured to ask for them.
 
-        :raises IdentityRefused: the configured claim names nobody.
+        Who cannot be asked leaves them unknown, and the policy lets nobody in by unknown groups.
         """
         config = self._config
-        user = claims.get(config.user_claim)
-        if not isinstance(user, str) or not 0 < len(user) <= MAX_USER_CHARACTERS:
-            raise IdentityRefused(f"there is no claim {config.user_claim}")
-        if not user.isprintable() or user != user.strip():
-            raise IdentityRefused(f"the claim {config.user_claim} has characters that no name has")
-        # Whoever may choose their own address could otherwise be anybody.
-        if config.user_claim == "email" and claims.get("email_verified") not in (True, "true"):
-            raise IdentityRefused("the provider has not verified the e-mail address")
-        groups = claims.get(config.groups_claim) if config.groups_claim else None
-        listed = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
-        at = claims.get("auth_time", claims.get("iat", 0))
-        return Identity(
-            issuer=claims["iss"],
-            subject=claims["sub"],
-            user=user,
-            groups=tuple(group for group in listed if isinstance(group, str) and group),
-            claims={name: value for name, value in claims.items() if name not in _OF_THE_TOKEN},
-            authenticated_at=int(at),
-        )
+        if not groups_left_out(claims, config.groups_claim):
+            return claims
+        known = {name: value for name, value in claims.items() if name != config.groups_claim}
+        unknown = {"_claim_names": {config.groups_claim: ""}, **known}
+        if not config.groups_url:
+            return unknown
+        try:
+            groups = await ask_for_groups(self._fetch, config.groups_url, access_token)
+        except ProviderUnreachable as problem:
+            self.log.warn(
+                "the groups of {user} stay unknown: {detail}",
+                event="signin.groups-unknown",
+                user=claims.get(config.user_claim),
+                provider=self.id,
+                detail=problem.detail,
+            )
+            return unknown
+        resolved = {name: value for name, value in known.items() if name not in ("_claim_names", "_claim_sources")}
+        return {**resolved, config.groups_claim: groups}
+
+    def identity(self, claims: Mapping[str, Any]) -> Identity:
+        """Name the person of checked *claims*; see :func:`~appproxy.relay.preauth.people.name_person`."""
+        return name_person(claims, self._config)
 
 
 def _error_code(body: bytes) -> str:

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.config.relay import ProviderConfig
+from appproxy.config.provider import ProviderConfig
 from appproxy.identity import Identity
 from appproxy.relay.preauth.attempts import Attempt
 from appproxy.relay.preauth.failures import (
@@ -18,11 +18,12 @@ from appproxy.relay.preauth.failures import (
     ProviderMisconfigured,
     ProviderUnreachable,
     SignInDeclined,
+    SignInEnded,
     SignInFailed,
     TokenRefused,
 )
 from appproxy.relay.preauth.fetching import FetchedAnswer
-from appproxy.relay.preauth.provider import Provider, SignedIn, with_query
+from appproxy.relay.preauth.provider import Provider, SignedIn, TokenAnswer, with_query
 from tests.fakes.idp import ISSUER, FakeProvider, as_json
 
 EPOCH = 1_800_000_000
@@ -177,6 +178,104 @@ class ProviderTest(SynchronousTestCase):
         self.idp.claims |= {"groups": None, "_claim_names": {"groups": "src1"}}
         identity = self.redeem().identity
         self.assertEqual((identity.groups, identity.claims["_claim_names"]), ((), {"groups": "src1"}))
+
+    @pytest.mark.feature("AUTH-2", "POL-1")
+    def test_groups_from_the_directory(self) -> None:
+        """A33: too many groups for a token are asked for at the configured address, and nowhere that a token names."""
+        url = "https://graph.example.test/me/getMemberObjects"
+        self.provider = self.configure(groups_url=url)
+        sources = {"_claim_names": {"groups": "s"}, "_claim_sources": {"s": {"endpoint": "https://evil.test"}}}
+        for overage in (sources, {"hasgroups": True}):
+            self.idp.claims = {"sub": "u-1", "preferred_username": "a", **overage}
+            self.idp.overrides["/me/getMemberObjects"] = as_json({"value": ["g-1", "g-2"]})
+            identity = self.redeem().identity
+            self.assertEqual(identity.groups, ("g-1", "g-2"))
+            self.assertNotIn("_claim_names", identity.claims)
+        method, asked, headers, body = self.idp.requests[-1]
+        self.assertEqual((method, asked, headers["Authorization"]), ("POST", url, "Bearer at-1"))
+        self.assertIn(b"securityEnabledOnly", body)
+        self.assertFalse([url for _, url, _, _ in self.idp.requests if "evil" in url])
+
+    def test_directory_in_trouble(self) -> None:
+        """A33: what the directory does not say stays unknown; nobody is taken to be in no group."""
+        self.provider = self.configure(groups_url="https://graph.example.test/me")
+        self.idp.claims |= {"groups": None, "_claim_names": {"groups": "s"}}
+        self.idp.userinfo["groups"] = ["staff"]
+        for answer in (FetchedAnswer(403, {}, b""), FetchedAnswer(200, {}, b"<html>"), as_json({"value": [1]})):
+            self.idp.overrides["/me"] = answer
+            identity = self.redeem().identity
+            self.assertEqual((identity.groups, identity.claims["_claim_names"]), ((), {"groups": "s"}))
+
+    @pytest.mark.feature("AUTH-5")
+    def test_refresh(self) -> None:
+        """A refresh brings what has changed about the person; when they signed in has not."""
+        self.idp.refreshes = True
+        first = self.redeem()
+        self.assertTrue(first.refresh_token)
+        self.assertEqual(first.access_seconds, 300)
+        self.idp.claims["groups"] = ["admins"]
+        second = self.successResultOf(self.provider.refresh(first.refresh_token, first.id_token))
+        self.assertEqual((second.identity.groups, second.identity.authenticated_at), (("admins",), EPOCH))
+        self.assertNotEqual(second.refresh_token, first.refresh_token)
+        self.assertNotEqual(second.id_token, first.id_token)
+
+    @pytest.mark.feature("AUTH-5")
+    def test_refresh_without_id_token(self) -> None:
+        """Without a new ID token the old one's claims stand, and user information is asked for anew."""
+        self.idp.refreshes = True
+        first = self.redeem()
+        self.idp.overrides["/token"] = as_json({"access_token": "at-2", "token_type": "Bearer"})
+        self.idp.userinfo["email"] = "new@example.test"
+        second = self.successResultOf(self.provider.refresh(first.refresh_token, first.id_token))
+        self.assertEqual((second.identity.groups, second.identity.claims["email"]), (("staff",), "new@example.test"))
+        self.assertEqual((second.id_token, second.refresh_token), (first.id_token, first.refresh_token))
+
+    @pytest.mark.feature("AUTH-5")
+    def test_refresh_refused(self) -> None:
+        """A35: only ``invalid_grant`` says that it is over; an outage and a client at fault say nothing."""
+        self.idp.refreshes = True
+        first = self.redeem()
+        for answer, kind in (
+            (as_json({"error": "invalid_grant"}, 400), SignInEnded),
+            (as_json({"error": "invalid_client"}, 401), SignInDeclined),
+            (FetchedAnswer(503, {}, b""), ProviderUnreachable),
+        ):
+            self.idp.overrides["/token"] = answer
+            failure = self.failureResultOf(self.provider.refresh(first.refresh_token, first.id_token), SignInFailed)
+            self.assertIs(type(failure.value), kind)
+
+    def test_refreshed_token_of_somebody_else(self) -> None:
+        """A refresh that brings another subject or issuer is refused, whatever else is right about it."""
+        self.idp.refreshes = True
+        self.idp.claims["auth_time"] = EPOCH - 9
+        first = self.redeem()
+        for lie in ({"sub": "u-2"}, {"iss": "https://other.test"}, {"auth_time": 5}):
+            self.idp.lie = lie
+            again = self.provider.refresh(self.idp.issue_refresh(), first.id_token)
+            self.failureResultOf(again, TokenRefused)
+
+    def test_lifetimes(self) -> None:
+        """How long the access token is good may be written as a number, a fraction or text, or not at all."""
+        for told, seconds in ((60, 60), (60.9, 60), ("60", 60), ("soon", 3600), (None, 3600), (-5, 1), ("1e400", 3600)):
+            answer = TokenAnswer("at", "Bearer", expires_in=told)
+            self.assertEqual(answer.access_seconds, seconds)
+
+    def test_more_parameters(self) -> None:
+        """What is configured goes with the authorization request, and the mode that the answer comes in."""
+        provider = self.configure(authorization_parameters=("prompt=consent", "hd=a=b"), response_mode="form_post")
+        address = self.successResultOf(
+            provider.authorization_address(redirect_uri=REDIRECT, state="s", nonce="n", challenge="c")
+        )
+        asked = parse_qs(urlsplit(address).query)
+        found = [asked[name] for name in ("prompt", "hd", "response_mode", "state")]
+        self.assertEqual(found, [["consent"], ["a=b"], ["form_post"], ["s"]])
+
+    def test_issuers(self) -> None:
+        """An answer may name the issuer, or that of a listed tenant."""
+        self.assertEqual([self.provider.is_issuer(each) for each in (ISSUER, ISSUER + "/")], [True, False])
+        many = self.configure(issuer="https://x.test/{tenantid}/", tenants=("a", "b"))
+        asked = ("https://x.test/a/", "https://x.test/c/", "https://x.test/{tenantid}/")
+        self.assertEqual([many.is_issuer(each) for each in asked], [True, False, False])
 
     def test_sign_out_address(self) -> None:
         """The provider's sign-out gets what it needs; a provider without one has no address."""

@@ -13,12 +13,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.relay.preauth.failures import TokenRefused
+from appproxy.relay.preauth.failures import Flaw, TokenRefused
 from appproxy.relay.preauth.keys import ALGORITHMS, KeySet
-from appproxy.relay.preauth.tokens import Expected, check_id_token
+from appproxy.relay.preauth.tokens import Expected, check_id_token, check_refreshed
 from tests.fakes.idp import ISSUER, public_jwk, rsa_key
 
 NOW = 1_800_000_000
@@ -51,6 +52,32 @@ class IDTokenTest(SynchronousTestCase):
             return json.dumps({"keys": self.published}).encode()
 
         self.keys = KeySet(read, Clock().seconds)
+
+    def test_flaws_have_names(self) -> None:
+        """Each check has a name of its own for the log."""
+        refused = {
+            Flaw.FORMAT: "x.y",
+            Flaw.TYPE: self.sign({"typ": "logout+jwt"}),
+            Flaw.CRITICAL: self.sign({"crit": ["x"], "x": 1}),
+            Flaw.ALGORITHM: unsigned({"alg": "none"}, HONEST),
+            Flaw.KEY: self.sign({"kid": "other"}),
+            Flaw.SIGNATURE: self.sign()[:-8] + "AAAAAAAA",
+            Flaw.ISSUER: self.sign(iss="https://other.test"),
+            Flaw.AUDIENCE: self.sign(aud="other"),
+            Flaw.PARTY: self.sign(aud=["relay", "other"]),
+            Flaw.TIME: self.sign(exp="1900000000"),
+            Flaw.EXPIRED: self.sign(exp=NOW - 61),
+            Flaw.FUTURE: self.sign(iat=NOW + 61),
+            Flaw.NOT_YET: self.sign(nbf=NOW + 61),
+            Flaw.NONCE: self.sign(nonce="n-2"),
+            Flaw.SUBJECT: self.sign(sub=""),
+            Flaw.EVENTS: self.sign(events={}),
+            Flaw.ACCESS_TOKEN: self.sign(at_hash="x"),
+        }
+        for flaw, token in refused.items():
+            expected = Expected(ISSUER, "relay", "n-1", ("RS256",), "at-1")
+            failure = self.failureResultOf(check_id_token(token, self.keys, expected, NOW), TokenRefused)
+            self.assertEqual(failure.value.flaw, flaw)
 
     def check(
         self, token: str, algorithms: tuple[str, ...] = ("RS256",), access_token: str | None = None
@@ -199,3 +226,67 @@ class IDTokenTest(SynchronousTestCase):
             token = jwt.encode(HONEST, key, algorithm, headers={"kid": kid})
             self.assertEqual(self.check(token, ("ES256", "EdDSA"))["sub"], "u-1")
             self.assertRefused(token, "algorithm")
+
+
+TENANT_1, TENANT_2 = "11111111-aaaa", "22222222-bbbb"
+MANY = "https://login.example.test/{tenantid}/v2.0"
+
+
+@pytest.mark.feature("AUTH-2")
+class TenantsTest(SynchronousTestCase):
+    """Tokens of a provider whose metadata stand for many tenants, as Microsoft Entra issues them."""
+
+    def check(self, issuer: str | None, key_issuer: str | None, **claims: Any) -> Any:
+        """Check a token of the first tenant, changed; the flaw, or None for a good one."""
+        published = public_jwk("key-1", **({"issuer": key_issuer} if key_issuer else {}))
+
+        async def read() -> bytes:
+            return json.dumps({"keys": [published]}).encode()
+
+        said = {**HONEST, "iss": MANY.replace("{tenantid}", TENANT_1), "tid": TENANT_1, **claims}
+        token = jwt.PyJWS().encode(json.dumps(said).encode(), rsa_key("key-1"), "RS256", headers={"kid": "key-1"})
+        tenants = (TENANT_1,) if issuer is None else ()
+        expected = Expected(issuer or MANY, "relay", "n-1", ("RS256",), None, tenants)
+        outcome: list[Any] = []
+        checked = Deferred.fromCoroutine(check_id_token(token, KeySet(read, Clock().seconds), expected, NOW))
+        checked.addCallbacks(lambda _: outcome.append(None), lambda failure: outcome.append(failure.value.flaw))
+        return outcome[0]
+
+    def test_listed_tenant(self) -> None:
+        """A listed tenant's issuer is the template with that tenant in it."""
+        self.assertIsNone(self.check(None, None))
+        self.assertIsNone(self.check(None, MANY))
+
+    def test_other_tenant(self) -> None:
+        """A tenant that is not listed, or none, signs nobody in, and neither does an issuer of another tenant."""
+        other = MANY.replace("{tenantid}", TENANT_2)
+        for claims in ({"tid": TENANT_2, "iss": other}, {"tid": None}, {"tid": ""}, {"tid": ["x"]}):
+            self.assertEqual(self.check(None, None, **claims), Flaw.TENANT)
+        self.assertEqual(self.check(None, None, iss=other), Flaw.ISSUER)
+        self.assertEqual(self.check(None, None, iss=MANY), Flaw.ISSUER)
+
+    def test_key_of_another_issuer(self) -> None:
+        """A key that says whose it is vouches for that issuer only, for one tenant or for many."""
+        self.assertEqual(self.check(None, MANY.replace("{tenantid}", TENANT_2)), Flaw.KEY_ISSUER)
+        one = MANY.replace("{tenantid}", TENANT_1)
+        self.assertIsNone(self.check(one, one))
+        self.assertEqual(self.check(one, "https://login.example.test/consumers/v2.0"), Flaw.KEY_ISSUER)
+
+    def test_version_1(self) -> None:
+        """Tokens of version 1 have an issuer at another host; metadata and issuer are configured apart."""
+        issuer = f"https://sts.example.test/{TENANT_1}/"
+        self.assertIsNone(self.check(issuer, None, iss=issuer, ver="1.0"))
+        self.assertEqual(self.check(issuer, None, iss=issuer[:-1]), Flaw.ISSUER)
+
+
+class RefreshedTest(SynchronousTestCase):
+    """Tokens that a refresh brings."""
+
+    def test_same_sign_in(self) -> None:
+        """A refreshed token is the same issuer's about the same person, signed in at the same time."""
+        before = {**HONEST, "auth_time": NOW - 5}
+        check_refreshed({**before, "iat": NOW + 9}, before)
+        check_refreshed({"iss": ISSUER, "sub": "u-1"}, before)
+        for name in ("iss", "sub", "auth_time", "nonce"):
+            failure = self.assertRaises(TokenRefused, check_refreshed, {**before, name: "x"}, before)
+            self.assertEqual(failure.flaw, Flaw.REFRESHED)
