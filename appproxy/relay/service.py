@@ -63,8 +63,8 @@ from appproxy.store.records import Change
 from appproxy.tasks import Tasks
 from appproxy.wire.windows import Budget
 
-#: One sweep a second finds the connections that are overdue.
-SWEEP_SECONDS = 1.0
+#: How often connections that are overdue are looked for: whoever waits for a client that left hears of it within this.
+SWEEP_SECONDS = 0.5
 #: A node's name is its own for this long without renewal; renewed at a third of it.
 LEASE_SECONDS = 15
 #: How often what has run out is removed from the store; used and expired tokens are shown for a month.
