@@ -67,7 +67,7 @@ class Budget:
         self._burst = self._left = burst
         self._rate = rate
         self._seconds = seconds
-        self._looked = 0.0
+        self._looked = seconds()
 
     def spend(self, count: float = 1) -> None:
         """Count what came.
@@ -77,8 +77,7 @@ class Budget:
         self._left -= count
         if self._left < 0:
             now = self._seconds()
-            if self._looked:
-                self._left = min(self._burst, self._left + (now - self._looked) * self._rate)
+            self._left = min(self._burst, self._left + (now - self._looked) * self._rate)
             self._looked = now
             if self._left < 0:
                 raise BrokenConnection(Code.ENHANCE_YOUR_CALM, self._text)

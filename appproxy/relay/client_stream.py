@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -10,8 +11,8 @@ from zope.interface import implementer
 
 from appproxy.http.addresses import AmbiguousPath, MalformedHost
 from appproxy.http.intake import Code
-from appproxy.http.messages import Field, OutOfTurn
-from appproxy.http.multiplexed import ServerStream
+from appproxy.http.messages import TUNNEL_METHODS, Field, OutOfTurn
+from appproxy.http.server_stream import ServerStream
 from appproxy.http.serving import BadRequest, RequestBegun
 from appproxy.relay.client_exchange import ClientExchange, Reading, Taker, reason_for
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from appproxy.relay.multiplexed_front import MultiplexedFront
+    from appproxy.relay.pins import Pin
+    from appproxy.relay.pins import Pin
 
 
 @implementer(IPushProducer)
@@ -29,7 +32,7 @@ class ClientStream:
     """
 
     __slots__ = (
-        "_came_at", "_exchange", "_front", "_owed", "_paused", "_pipe", "_taker_paused", "_waiting_for_body", "client",
+        "_came_at", "_exchange", "_front", "_latest", "_owed", "_paused", "_pipe", "_taker_paused", "_waiting_for_body", "client",
         "pen", "settings",
     )  # fmt: skip
 
@@ -45,8 +48,8 @@ class ClientStream:
         self._owed = 0
         self._taker_paused = False
         self._waiting_for_body = False
-        #: When something of the body came, or could come again.
-        self._came_at = 0.0
+        #: When something of the body came, or could come again; when it has to be here at its least rate.
+        self._came_at = self._latest = 0.0
 
     def __repr__(self) -> str:
         return f"<ClientStream {self.pen!r}>"
@@ -62,16 +65,19 @@ class ClientStream:
             self.refuse(BadRequest(400, str(problem)))
             return
         self._exchange = exchange
-        if not begun.ended:
+        if not begun.ended and begun.head.method not in TUNNEL_METHODS:
             self._waiting_for_body = True
             self._came_at = self.settings.seconds()
-            self._front.look_again(self._came_at + self.settings.patience.body)
+            self._latest = self._came_at + self.settings.patience.body
+            self._front.look_again(self._latest)
         self.settings.spawn("exchange", self.settings.responder(exchange))
 
     def received(self, data: bytes) -> None:
         """Some of its body, or of its half of a pipe."""
         if self._waiting_for_body:
+            rate = self.settings.patience.body_rate
             self._came_at = self.settings.seconds()
+            self._latest += len(data) / rate if rate else inf
         self._owed += len(data)
         taker = self._pipe or self._exchange
         if taker is not None:
@@ -104,7 +110,7 @@ class ClientStream:
                 self.pen.reset(Code.PROTOCOL_ERROR)
                 self._front.wake()
                 return
-        fields, body = self.settings.refused(bad)
+        fields, body = self.settings.refused(bad, self.client)
         self.pen.whole(bad.status, reason_for(bad.status), fields + self.settings.own_fields(), body)
         self._front.wake()
 
@@ -122,11 +128,13 @@ class ClientStream:
         """It has."""
         if self._paused:
             self._paused = False
-            self._came_at = self.settings.seconds()
             if self._owed:
                 self._pay()
                 self._front.wake()
             if self._waiting_for_body:
+                # That nobody took it was not the client's doing.
+                self._came_at = self.settings.seconds()
+                self._latest = max(self._latest, self._came_at + self.settings.patience.body)
                 self._front.look_again(self._came_at + self.settings.patience.body)
 
     def stopProducing(self) -> None:
@@ -148,6 +156,17 @@ class ClientStream:
     @reading.setter
     def reading(self, reading: Reading | None) -> None:
         self._front.reading = reading
+
+    @property
+    def pin(self) -> None:
+        """A connection that is shared belongs to nobody."""
+
+    def hold(self, pin: Pin) -> bool:
+        """Have the client come back by HTTP/1.1, where it has a connection for itself (RFC 9113, 7)."""
+        self.pen.reset(Code.HTTP_1_1_REQUIRED)
+        self.lost()
+        self._front.wake()
+        return False
 
     # The answer
 
@@ -209,6 +228,18 @@ class ClientStream:
         self.pen.reset(Code.INTERNAL_ERROR)
         self._front.wake()
 
+    @property
+    def pin(self) -> None:
+        """None: requests share the connection."""
+
+    def hold(self, pin: Pin) -> bool:
+        """Nobody has this connection for itself: the client is to ask again by HTTP/1.1 (RFC 9113, 7)."""
+        self._exchange = self._pipe = None
+        self._waiting_for_body = False
+        self.pen.reset(Code.HTTP_1_1_REQUIRED)
+        self._front.wake()
+        return False
+
     def cut_off(self) -> None:
         """The relay stops, and this is not finished."""
         self.pen.reset(Code.CANCEL)
@@ -225,8 +256,10 @@ class ClientStream:
         """When to give up on the client; 0 for never."""
         patience, pen = self.settings.patience, self.pen
         deadline = pen.moved + patience.write if pen.queued else 0.0
-        if self._waiting_for_body and not self._paused:
-            body = self._came_at + patience.body
+        exchange = self._exchange
+        # After the answer has begun the application's own limits count.
+        if self._waiting_for_body and not (self._paused or self.pen.expecting or exchange is None or exchange.begun):
+            body = min(self._came_at + patience.body, self._latest)
             deadline = min(deadline, body) if deadline else body
         return deadline
 

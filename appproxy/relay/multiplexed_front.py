@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from appproxy.http.intake import BrokenConnection, Code
-from appproxy.http.multiplexed import Came, Cancelled, Ended, Event, MultiplexedConversation, Opened, Refused
+from appproxy.http.multiplexed import MultiplexedConversation
+from appproxy.http.server_stream import Came, Cancelled, Ended, Event, Opened, Refused
 from appproxy.relay.client_exchange import Reading
 from appproxy.relay.client_stream import ClientStream
 from appproxy.relay.front import FrontSettings

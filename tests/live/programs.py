@@ -124,6 +124,8 @@ class Deployment:
         self.programs: list[Program] = []
         self.relay_more = relay_more
         self.connector_more = connector_more
+        #: More of the relay's ``[listen]``.
+        self.listen_more = ""
         self.relay: Program | None = None
         self.connector: Program | None = None
 
@@ -164,6 +166,7 @@ node = "relay-test"
 clients = ["tls:{self.clients_port}:interface=127.0.0.1"]
 connectors = "tls:{self.connectors_port}:interface=127.0.0.1"
 connect_url = "{self.connect_url}"
+{self.listen_more}
 [logging]
 access_log = "relay-access.log"
 {self.relay_more}
