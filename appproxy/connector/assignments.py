@@ -57,11 +57,12 @@ class Assigned:
 
         :param segment: the external URL that it was published at; the first when empty.
         :raises NotAllowed: not from here.
-        :raises MalformedRequest: the application is not published there.
+        :raises MalformedRequest: the address has no such host.
+        :raises UnknownApplication: it is not published at that address.
         """
         address = self.addresses.get(segment) if segment else self._first
         if address is None:
-            raise MalformedRequest("the application is not published at that address")
+            raise UnknownApplication(f"{self.application.id} at {segment}")
         return address.at(authority)
 
 

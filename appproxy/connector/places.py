@@ -63,7 +63,7 @@ class Address:
     def at(self, authority: str) -> Place:
         """Where a request for the external *authority* goes.
 
-        :raises NotAllowed: not from here.
+        :raises NotAllowed: not from here, or nothing that could be there.
         :raises MalformedRequest: the application is not published at that host.
         """
         if self.place is not None:
@@ -86,7 +86,7 @@ class Address:
             del self._places[next(iter(self._places))]  # its origin is that of all others
         there = translation.at(host)
         if len(there.internal.host) > MAX_HOST:
-            raise MalformedRequest("that host has no origin: its name would be too long")
+            raise NotAllowed(f"a name below {translation.internal.host} that is too long for one")
         place = self._places[host] = Place(there, self._find_pool(there))
         return place
 

@@ -151,6 +151,7 @@ class Rig:
         greedy: bool = True,
         request_id: str = "",
         affinity: str = "",
+        segment: str = "",
     ) -> Asking:
         """Let the relay open a stream."""
         head = head_of(
@@ -163,6 +164,7 @@ class Rig:
             host=host,
             request_id=request_id,
             affinity=affinity,
+            segment=segment,
         )
         receiver = RecordingReceiver(greedy)
         stream = self.pair.relay.open(head, receiver, end, upgrade)
@@ -187,11 +189,12 @@ def head_of(
     host: str = "hr.example.com",
     request_id: str = "",
     affinity: str = "",
+    segment: str = "",
 ) -> RequestHead:
     """A request as a relay makes it of *fields*, ``Content-Length`` among them."""
     lengths = [int(value) for name, value in fields if name.lower() == b"content-length"]
     kept = [field for field in fields if field[0].lower() != b"content-length"]
-    standing = Standing(kept, application, "192.0.2.7", identity, host=host)
+    standing = Standing(kept, application, "192.0.2.7", identity, host=host, segment=segment)
     return RequestHead.of(method, target, standing, request_id, lengths[0] if lengths else None, affinity)
 
 
