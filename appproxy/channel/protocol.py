@@ -65,6 +65,7 @@ class Channel:
     """Cargo of a carrier; see the module.
 
     :ivar peer: who is at the other end, for logs; *connector* is the connector's id (relay side).
+    :ivar lost: it is gone, and every stream with it.
     :ivar last_store_age_ms: what the relay last said of its store (connector side), or None.
     """
 
@@ -78,7 +79,7 @@ class Channel:
         self.peer = ""
         self.connector = ""
         self.last_store_age_ms: int | None = None
-        self._clock = clock
+        self.clock = clock
         self._owner = owner
         self._opener = opener
         self._awake = False
@@ -88,7 +89,7 @@ class Channel:
         self._silent_ticks = 0
         self._ticking: Any = None
         self._closing: Any = None
-        self._lost = False
+        self.lost = False
         self._on_idle: Callable[[], None] | None = None
         self._afterwards: list[Callable[[], None]] = []
         self._heard_of: dict[type, Callable[[Any], None]] = {
@@ -105,12 +106,12 @@ class Channel:
         }
 
     def __repr__(self) -> str:
-        return f"<Channel {self.peer} {len(self.streams)} streams{' lost' if self._lost else ''}>"
+        return f"<Channel {self.peer} {len(self.streams)} streams{' lost' if self.lost else ''}>"
 
     @property
     def usable(self) -> bool:
         """Whether new streams may be opened on it."""
-        return self.carrier is not None and not self._lost and not self.going_away
+        return self.carrier is not None and not self.lost and not self.going_away
 
     # What the owner does
 
@@ -149,11 +150,11 @@ class Channel:
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Flush and say good-bye; a peer that does not answer is cut off."""
-        if self.carrier is None or self._lost or self._closing is not None:
+        if self.carrier is None or self.lost or self._closing is not None:
             return
         self.going_away = True
         self._flush()
-        self._closing = self._clock.callLater(CLOSE_SECONDS, self.carrier.abort)
+        self._closing = self.clock.callLater(CLOSE_SECONDS, self.carrier.abort)
         self.carrier.close(code, reason)
 
     # The carrier
@@ -162,14 +163,14 @@ class Channel:
         """Cargo: begin to live."""
         self.carrier = carrier
         carrier.transport.registerProducer(self, True)
-        self._ticking = self._clock.callLater(TICK_SECONDS, self._tick)
+        self._ticking = self.clock.callLater(TICK_SECONDS, self._tick)
         self._owner.channel_opened(self)
         self.wake()
 
     def message_received(self, payload: bytes) -> None:
         """Cargo: frames came."""
         self._heard = True
-        if self._lost:
+        if self.lost:
             return
         try:
             self._tell(self.connection.receive(payload))
@@ -190,9 +191,9 @@ class Channel:
 
     def carrier_closed(self, code: int, reason: str) -> None:
         """Cargo: the WebSocket is gone, and with it every stream."""
-        if self._lost:
+        if self.lost:
             return
-        self._lost = True
+        self.lost = True
         for call in (self._ticking, self._closing):
             if call is not None and call.active():
                 call.cancel()
@@ -221,12 +222,12 @@ class Channel:
         # Whatever else the peer says is of no interest; streams end now, not when the closing handshake does.
         self.carrier_closed(code, violation.text)
         if self.carrier is not None and (self._closing is None or not self._closing.active()):
-            self._closing = self._clock.callLater(CLOSE_SECONDS, self.carrier.abort)
+            self._closing = self.clock.callLater(CLOSE_SECONDS, self.carrier.abort)
 
     # Liveness
 
     def _tick(self) -> None:
-        self._ticking = self._clock.callLater(TICK_SECONDS, self._tick)
+        self._ticking = self.clock.callLater(TICK_SECONDS, self._tick)
         if self._heard:
             self._heard = False
             self._silent_ticks = 0
@@ -255,7 +256,7 @@ class Channel:
         elif not self._full and self.carrier is not None:
             self._awake = True
             self._wakes = 1
-            self._clock.callLater(0, self._turn)
+            self.clock.callLater(0, self._turn)
 
     def _turn(self) -> None:
         self._awake = False
@@ -264,7 +265,7 @@ class Channel:
     def _flush(self) -> None:
         self._wakes = 0
         carrier = self.carrier
-        if carrier is None or self._lost:
+        if carrier is None or self.lost:
             return
         output = self.connection.output
         for _ in range(MESSAGES_PER_TURN):
@@ -273,7 +274,7 @@ class Channel:
             carrier.send_message(message)
         if not self._awake:
             self._awake = True
-            self._clock.callLater(0, self._turn)
+            self.clock.callLater(0, self._turn)
 
     def pauseProducing(self) -> None:
         """The carrier's socket is full."""

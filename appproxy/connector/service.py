@@ -7,7 +7,7 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -201,9 +201,10 @@ class ConnectorService(Service):
             )
         return refused
 
-    def unpinned(self, channel: Channel, affinity: str) -> None:
-        """A client's connection is gone, and with it those to origins that were only for it."""
-        self._serving.reservations.release(channel, affinity)
+    def unpinned(self, channel: Channel, affinities: Iterable[str]) -> None:
+        """Clients' connections are gone, and with them those to origins that were only for them."""
+        for affinity in affinities:
+            self._serving.reservations.release(channel, affinity)
 
     @property
     def assignments_version(self) -> int:
@@ -301,7 +302,7 @@ class RelayLink:
             else:
                 channel.control({"type": "applied", "version": document.version})
         elif isinstance(document, control.Unpin):
-            self._service.unpinned(channel, document.affinity)
+            self._service.unpinned(channel, document.affinities)
         elif isinstance(document, control.Renew) and document.certificate:
             self._service.renewal.renewed(document.certificate)
         elif isinstance(document, control.Trust):

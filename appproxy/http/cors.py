@@ -59,6 +59,10 @@ class CrossOriginRules:
             for each in self._wildcards
         )
 
+    def trusts(self, origin: bytes) -> bool:
+        """Whether scripts of *origin* may also act as the user that is signed in."""
+        return self._credentials and self.allows(origin)
+
     def preflight(self, known: Known) -> list[Field] | None:
         """The fields that answer a preflight request; None for an origin that may nothing."""
         origin = _only(known, b"origin")

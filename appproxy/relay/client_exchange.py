@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol as TwistedProtocol
 
 from appproxy.http.addresses import canonical_path, split_target
 from appproxy.http.cookies import take_reserved
-from appproxy.http.messages import Field, RequestHead
+from appproxy.http.messages import TUNNEL_METHODS, Field, RequestHead
 from appproxy.http.serving import RequestBegun
 from appproxy.relay.exchange import ClientGone, Exchange, PayloadTooLarge
 from appproxy.wire.heads import Packed
+
+if TYPE_CHECKING:
+    from appproxy.relay.pins import Pin
 
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
@@ -112,6 +115,13 @@ class Line(Protocol):
 
     reading: Reading | None
 
+    @property
+    def pin(self) -> Pin | None:
+        """What the whole connection has, if it shall have one to the origin for itself."""
+
+    def hold(self, pin: Pin) -> bool:
+        """Let the connection have *pin*; False where requests share it, and the client is told to come otherwise."""
+
     def write(self, data: bytes) -> None:
         """Write what the pen returned; after a switch, octets as they are."""
 
@@ -144,12 +154,13 @@ class Reading:
     """What the fields of a request mean to the relay.  Clients mostly repeat them; then this is used again.
 
     :ivar fields: the very list that was read; never changed.
+    :ivar binds: it signs somebody in on this connection, for all that follows on it.
     :ivar cookie: the application's own cookies, as the origin gets them.
     :ivar packed: what the connector gets of all this, for the application and identity in *packed_for*; see
         :mod:`appproxy.relay.upward`.
     """
 
-    __slots__ = ("authority", "cookie", "fields", "host", "packed", "packed_for", "reserved", "version")
+    __slots__ = ("authority", "binds", "cookie", "fields", "host", "packed", "packed_for", "reserved", "version")
 
     def __init__(self, settings: Settings, head: RequestHead) -> None:
         self.fields, self.version = head.fields, head.version
@@ -157,8 +168,13 @@ class Reading:
         self.reserved: dict[bytes, list[bytes]]
         cookies = head.known.get(b"cookie")
         self.reserved, self.cookie = take_reserved(cookies) if cookies else ({}, None)
+        self.binds = any(value[:9].lower().startswith(_BINDING) for value in head.known.get(b"authorization", ()))
         self.packed: Packed | None = None
         self.packed_for: tuple[object, object] | None = None
+
+
+#: Schemes of ``Authorization`` that may hold for a connection and not for one request (RFC 4559, MS-NTHT).
+_BINDING = (b"ntlm", b"negotiate")
 
 
 class ClientExchange(Exchange):
@@ -220,6 +236,22 @@ class ClientExchange(Exchange):
         self.taker: Taker | None = None
         self._read: Deferred[bytes] | None = None
         self._read_limit = 0
+
+    @property
+    def bound(self) -> bool:
+        """Whether the client's connection has, or now needs, one to the origin for itself."""
+        return self.reading.binds or self._line.pin is not None or self.head.method in TUNNEL_METHODS
+
+    @property
+    def pin(self) -> Pin | None:
+        """That of the client's connection."""
+        return self._line.pin
+
+    def hold(self, pin: Pin) -> bool:
+        """Let the client's connection have *pin*; see :meth:`Line.hold`."""
+        held = self._line.hold(pin)
+        self.answered = self.answered or not held
+        return held
 
     # The request's body
 

@@ -228,18 +228,6 @@ class ClientStream:
         self.pen.reset(Code.INTERNAL_ERROR)
         self._front.wake()
 
-    @property
-    def pin(self) -> None:
-        """None: requests share the connection."""
-
-    def hold(self, pin: Pin) -> bool:
-        """Nobody has this connection for itself: the client is to ask again by HTTP/1.1 (RFC 9113, 7)."""
-        self._exchange = self._pipe = None
-        self._waiting_for_body = False
-        self.pen.reset(Code.HTTP_1_1_REQUIRED)
-        self._front.wake()
-        return False
-
     def cut_off(self) -> None:
         """The relay stops, and this is not finished."""
         self.pen.reset(Code.CANCEL)

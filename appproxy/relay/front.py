@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -27,6 +27,9 @@ from appproxy.http.addresses import AmbiguousPath, MalformedHost, canonical_host
 from appproxy.http.messages import Field, Limits
 from appproxy.http.serving import BadRequest, BodyReceived, RequestBegun, ServerConversation
 from appproxy.relay.client_exchange import ClientExchange, Reading, Taker, reason_for
+
+if TYPE_CHECKING:
+    from appproxy.relay.pins import Pin
 
 #: Bytes of pipelined requests that are read ahead before reading stops.
 READ_AHEAD = 64 * 1024
@@ -162,6 +165,7 @@ class Front(TwistedProtocol):
         self._exchange: ClientExchange | None = None
         self._pipe: Taker | None = None
         self.reading: Reading | None = None
+        self.pin: Pin | None = None
         self._full = False
         self._reading = True
         self._closing = False
@@ -185,6 +189,14 @@ class Front(TwistedProtocol):
         self._exchange = self._pipe = None
         if serving is not None:
             serving.client_lost()
+        if self.pin is not None:
+            self.pin.release()
+            self.pin = None
+
+    def hold(self, pin: Pin) -> bool:
+        """The connection has one to an origin for itself from now on."""
+        self.pin = pin
+        return True
 
     @property
     def source(self) -> Any:

@@ -18,8 +18,10 @@ from appproxy.relay.attachments import Attachments
 from appproxy.relay.catalog import Catalog, Published
 from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.exchange import ClientGone, Exchange
+from appproxy.relay.pins import Pin, Pins, tunnel_of
 from appproxy.relay.relaying import Relaying
 from appproxy.relay.sessions import Session
+from appproxy.relay.upgrades import check_origin
 from appproxy.relay.upward import upward_head
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import HeadTooLarge
@@ -96,6 +98,7 @@ class Gateway:
         self.catalog = Catalog()
         self._host = host
         self._attachments = attachments
+        self._pins = Pins(attachments)
         self._preauth = preauth
         self._own = own
         self._fail = fail
@@ -155,6 +158,8 @@ class Gateway:
             decision = published.assignment.decide(session.identity)
             if not decision.allowed:
                 raise NotAssigned(", ".join(decision.reasons))
+            if exchange.upgrade:
+                check_origin(exchange, published)
         await self._relay(exchange, published, session, trip)
         return None
 
@@ -162,20 +167,30 @@ class Gateway:
         """Send the request through a connector; try another one where that is safe (HTTP-9)."""
         if exchange.answered:
             raise ClientGone  # while the store was asked who it is
-        repeatable = exchange.ended and not exchange.upgrade
+        pin: Pin | None = None
+        if published.pinned or exchange.bound:
+            pin = self._pins.pin(exchange)
+            if pin is None:
+                trip.cause = "http1-required"
+                return
+        repeatable = exchange.ended and not exchange.upgrade and pin is None
+        identity = session.identity if session is not None else None
         try:
-            head = upward_head(exchange, published, session.identity if session is not None else None)
+            head = upward_head(exchange, published, identity, "" if pin is None else pin.affinity)
         except HeadTooLarge as refusal:
             raise causes.head_too_large(str(refusal)) from None
         tried: frozenset[Channel] = frozenset()
         failure: causes.Failed | None = None
         while len(tried) < MAX_ATTEMPTS:
-            channel = self._attachments.pick(published.application.connector_group, tried)
+            if pin is None:
+                channel = self._attachments.pick(published.application.connector_group, tried)
+            else:
+                channel = pin.pick(published.application.connector_group, tunnel_of(exchange, published.id), tried)
             if channel is None:
                 break
             tried |= {channel}
             trip.connector = channel.connector
-            relaying = Relaying(exchange, published.cors)
+            relaying = Relaying(exchange, published.cors, published.ping)
             try:
                 relaying.carry(channel, head)
             except CannotOpen as refusal:
@@ -190,8 +205,14 @@ class Gateway:
                 session.unwatch(relaying.session_ended)
             trip.up, trip.down, trip.cause = relaying.up, relaying.down, relaying.cause
             if outcome is None:
+                if pin is not None:
+                    pin.used = True
                 return
             failure = outcome
+            if pin is not None and pin.used and failure.code == "origin-broke-off":
+                # As the origin did: whoever was signed in is so no more, and clients try again on a new connection.
+                trip.cause = failure.code
+                return exchange.abort()
             if not repeatable or (failure.code != "connector-busy" and not self._may_repeat(exchange, failure)):
                 break
         raise failure or causes.no_connector()

@@ -12,8 +12,10 @@ from appproxy.errors import AppproxyError
 from appproxy.http.cors import CrossOriginRules
 from appproxy.http.guard import guard_response
 from appproxy.http.messages import Field, MalformedMessage, body_length
+from appproxy.http.websocket_frames import is_websocket
 from appproxy.relay import causes
 from appproxy.relay.client_exchange import ClientExchange
+from appproxy.relay.pinging import Pinging
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import RequestHead, ResponseHead
 
@@ -26,10 +28,17 @@ class Relaying:
     :ivar cause: a word for the access record when it did not end well.
     """
 
-    __slots__ = ("_cors", "_exchange", "_lost", "_stream", "_upgraded", "_waiting", "cause", "down", "finished", "up")
+    __slots__ = (
+        "_cors", "_exchange", "_lost", "_ping", "_pinging", "_stream", "_upgraded", "_waiting", "cause", "down",
+        "finished", "up",
+    )  # fmt: skip
 
-    def __init__(self, exchange: ClientExchange, cors: CrossOriginRules | None = None) -> None:
-        """:param cors: what the answer shall say about scripts of other sites, in place of what the origin says."""
+    def __init__(self, exchange: ClientExchange, cors: CrossOriginRules | None = None, ping: float = 0.0) -> None:
+        """Nothing is sent yet.
+
+        :param cors: what the answer shall say about scripts of other sites, in place of what the origin says.
+        :param ping: seconds of silence before the client of a WebSocket is pinged; 0: never.
+        """
         self.finished: Deferred[causes.Failed | None] = Deferred()
         self.cause = ""
         self.up = 0
@@ -41,6 +50,8 @@ class Relaying:
         self._waiting: tuple[int, bytes, list[Field], int | None] | None = None
         self._upgraded = False
         self._lost = False
+        self._ping = ping
+        self._pinging: Pinging | None = None
 
     def carry(self, channel: Channel, head: RequestHead) -> None:
         """Open a stream for *head* and begin.
@@ -83,6 +94,8 @@ class Relaying:
                 octets = exchange.begin(head.status, head.reason, fields, None)
                 self._upgraded = True
                 stream.registerProducer(exchange.source, True)
+                if self._ping and is_websocket(fields):
+                    self._pinging = Pinging(stream.channel.clock, self._ping, exchange.write)
                 exchange.switch(self, octets)
                 return
             if exchange.upgrade:
@@ -119,6 +132,8 @@ class Relaying:
         if self._upgraded:
             if size:
                 exchange.write(data)
+                if self._pinging is not None:
+                    self._pinging.down(data)
             stream.consumed(size)
             if end:
                 self._pipe_down_ended()
@@ -185,6 +200,8 @@ class Relaying:
 
     def _finish(self, outcome: causes.Failed | None) -> None:
         stream = self._stream
+        if self._pinging is not None:
+            self._pinging.stop()
         if stream is not None:
             self.up, self.down = stream.bytes_sent, stream.bytes_received
             stream.resumeProducing()  # what is still owed waits in the client's socket, if anywhere
@@ -196,6 +213,8 @@ class Relaying:
     def body_received(self, data: bytes) -> None:
         """Some of the request's body, or of the upgraded bytes."""
         if self._stream is not None:
+            if self._pinging is not None:
+                data = self._pinging.up(data)
             self._stream.write(data)
 
     def body_ended(self, trailers: Sequence[Field]) -> None:
@@ -203,6 +222,8 @@ class Relaying:
         stream = self._stream
         if stream is None or stream.closed:
             return
+        if self._pinging is not None:
+            stream.write(self._pinging.up_ended())
         stream.finish(trailers)
         if self._upgraded and stream.heard_end and stream.channel.connection.is_closed(stream.id):
             self._pipe_over()
@@ -219,11 +240,15 @@ class Relaying:
 
     def pauseProducing(self) -> None:
         """The client's socket is full."""
+        if self._pinging is not None:
+            self._pinging.held_back = True
         if self._stream is not None:
             self._stream.pauseProducing()
 
     def resumeProducing(self) -> None:
         """It has room again."""
+        if self._pinging is not None:
+            self._pinging.held_back = False
         if self._stream is not None:
             self._stream.resumeProducing()
 
@@ -232,6 +257,8 @@ class Relaying:
     def _pipe_down_ended(self) -> None:
         stream = self._stream
         assert stream is not None
+        if self._pinging is not None:
+            self._pinging.stop()
         self._exchange.close_pipe()
         if stream.channel.connection.is_closed(stream.id):
             self._pipe_over()

@@ -12,9 +12,12 @@ from appproxy.relay.client_exchange import ClientExchange
 from appproxy.wire.heads import MAX_KNOWN_BYTES, Packed, RequestHead, Standing
 
 
-def upward_head(exchange: ClientExchange, published: Published, identity: Identity | None) -> RequestHead:
+def upward_head(
+    exchange: ClientExchange, published: Published, identity: Identity | None, affinity: str = ""
+) -> RequestHead:
     """The request as the connector gets it; what a client repeats is packed once.
 
+    :param affinity: names the client's connection, if it shall have one to the origin for itself.
     :raises appproxy.wire.heads.HeadTooLarge: no channel would carry it.
     """
     reading = exchange.reading
@@ -34,7 +37,7 @@ def upward_head(exchange: ClientExchange, published: Published, identity: Identi
         if len(packed.octets) <= MAX_KNOWN_BYTES:
             reading.packed, reading.packed_for = packed, (published, identity)
     head = exchange.head
-    return RequestHead(head.method, head.target, packed, exchange.request_id, exchange.length)
+    return RequestHead(head.method, head.target, packed, exchange.request_id, exchange.length, affinity)
 
 
 def upward_fields(exchange: ClientExchange) -> list[Field]:

@@ -109,9 +109,9 @@ class Revoked(Document, frozen=True):
 
 
 class Unpin(Document, frozen=True):
-    """Relay: the client connection that requests of this channel called *affinity* is gone."""
+    """Relay: the client connections that heads on this channel called by these affinities are gone."""
 
-    affinity: str
+    affinities: tuple[str, ...]
 
 
 #: Who may send which document; None is either.

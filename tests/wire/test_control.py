@@ -25,7 +25,7 @@ EXAMPLES = [
     control.Renew(csr="-----BEGIN"),
     control.Revoked(reason="lost"),
     control.Trust(authorities="PEM", issuer="00"),
-    control.Unpin(affinity="k"),
+    control.Unpin(affinities=("k", "l")),
 ]
 
 
