@@ -87,6 +87,42 @@ class ApplicationTests(CommandTestCase):
         self.done("app", "enable", "hr")
         self.assertNotIn("disabled", self.done("app", "list"))
 
+    @pytest.mark.feature("PUB-7")
+    def test_maintenance(self) -> None:
+        """On and off, and the list says so; what is disabled is called that."""
+        self.assertIn("503", self.done("app", "maintenance", "hr"))
+        self.assertIn("maintenance", self.done("app", "list"))
+        self.done("app", "disable", "hr")
+        self.assertIn("disabled", self.done("app", "list"))
+        self.done("app", "enable", "hr")
+        self.assertIn("served again", self.done("app", "maintenance", "hr", "--off"))
+        self.assertIn("enabled", self.done("app", "list"))
+
+    @pytest.mark.feature("PUB-5")
+    def test_several_addresses(self) -> None:
+        """The list counts them; what is shown and exported is what was applied; none at all is one of the cases."""
+        segments = """
+[[application.segment]]
+external_url = "https://files.example.com/"
+internal_url = "http://files.corp.local/"
+[application.segment.cors]
+allowed_origins = ["https://www.example.com"]
+max_age = "1h"
+[[application]]
+id = "none"
+connector_group = "hq"
+segment = []
+"""
+        file = self.file("more.toml", APPS + segments)
+        self.done("apply", file)
+        listed = self.done("app", "list")
+        self.assertIn("  https://hr.example.com/ and 1 more  http://hr.corp.local:8080/ and 1 more  ", listed)
+        self.assertRegex(listed, r"\nnone +- +- +- +hq ")
+        for exported in (self.done("export"), self.done("app", "show", "hr"), self.done("app", "show", "none")):
+            shown = {each.id: each for each in read_apply(self.file("shown.toml", exported)).applications}
+            wanted = {each.id: each for each in read_apply(file).applications}
+            self.assertEqual(shown, {name: wanted[name] for name in shown})
+
     def test_delete(self) -> None:
         """Gone; a second time it is not there."""
         self.done("app", "delete", "hr")
@@ -95,7 +131,7 @@ class ApplicationTests(CommandTestCase):
 
     def test_unknown_ones(self) -> None:
         """Every verb names the application that does not exist; odd characters stay part of the name."""
-        for verb in ("show", "enable", "disable", "delete"):
+        for verb in ("show", "enable", "disable", "maintenance", "delete"):
             for name in ("nothing", "a/b", "a?b", "ü", ".."):
                 self.refused("app", verb, name)
 

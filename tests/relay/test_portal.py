@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.applications import Application, Assigned
+from appproxy.applications import Application, Assigned, Segment, Translate
 from tests.fakes.browser import HR, RELAY, WIKI, Browser, Rig
 from tests.fakes.exchange import FETCHES, FakeExchange
 
@@ -43,6 +45,29 @@ class PortalTest(SynchronousTestCase):
             published("other", "https://other.example.test/", provider="elsewhere"),
         )
         self.assertIn(b"Nothing is assigned to you", Browser(rig).walk(RELAY + "/").body)
+
+    @pytest.mark.feature("PUB-5", "PUB-6", "PUB-7")
+    def test_addresses(self) -> None:
+        """The first address that is one, with the home page below its root; the alternate one where links lead there."""
+        first = Segment(external_url="https://*.x.example.test/", internal_url="http://x.test/")
+        second = Segment(external_url="https://x.example.test/a/", internal_url="http://x.test/")
+        more = {"connector_group": "hq", "assigned": EVERYONE, "home_page": "home?x=1"}
+        rig = Rig(
+            Application(id="several", segment=(first, second), **more),
+            Application(id="nothing", segment=(), **{**more, "home_page": ""}),
+            published("kept", "https://kept.example.test/", alternate_url="https://one.example.test/"),
+            published(
+                "shown",
+                "https://shown.example.test/",
+                alternate_url="https://all.example.test/",
+                translate=Translate(alternate_url=True),
+            ),
+        )
+        body = Browser(rig).walk(RELAY + "/").body.decode()
+        self.assertEqual(
+            re.findall(r'<li><a href="([^"]*)"', body),
+            ["https://kept.example.test/", "https://x.example.test/a/home?x=1", "https://all.example.test/"],
+        )
 
     def test_names_are_escaped(self) -> None:
         """An application's name is text, whatever is in it."""

@@ -103,6 +103,35 @@ class ApplicationTests(AdminTestCase):
             [act["event"] for act in self.acts], ["admin.application-disabled", "admin.application-enabled"]
         )
 
+    @pytest.mark.feature("PUB-7")
+    def test_maintenance(self) -> None:
+        """An application under maintenance keeps its settings; each act is one event."""
+        self.publish(HR)
+        for method, maintenance in (("POST", True), ("DELETE", False)):
+            self.assertEqual(self.asked(method, "/v1/applications/hr/maintenance")["maintenance"], maintenance)
+            stored = self.write(applications.find, "hr")
+            self.assertEqual((stored.application.maintenance, stored.application.enabled), (maintenance, True))
+        self.assertEqual(
+            [act["event"] for act in self.acts],
+            ["admin.application-put-under-maintenance", "admin.application-taken-from-maintenance"],
+        )
+
+    @pytest.mark.feature("PUB-5")
+    def test_segments_of_stored_applications_are_taken(self) -> None:
+        """N22, M02: no segment and no alternate URL is another application's address."""
+        segment = {"external_url": "https://files.example.com/", "internal_url": "http://files.corp.local/"}
+        self.publish(HR | {"segment": [segment], "alternate_url": "https://hr.example.org/"})
+        other = HR | {"id": "x", "external_url": "https://x.example.com/"}
+        for changes, key in (
+            ({"external_url": "https://files.example.com/"}, "external_url"),
+            ({"segment": [segment]}, "segment[0].external_url"),
+            ({"alternate_url": "https://hr.example.com/"}, "alternate_url"),
+            ({"external_url": "https://hr.example.org/"}, "external_url"),
+        ):
+            problem = self.refused("POST", "/v1/apply", 422, {"application": [other | changes]})
+            self.assertEqual(problem["where"], f"application[x].{key}")
+            self.assertIn("belongs to application hr", problem["problem"])
+
     def test_deletes(self) -> None:
         """R15: a deleted application is gone; it is one event."""
         self.publish(HR)
@@ -112,7 +141,14 @@ class ApplicationTests(AdminTestCase):
 
     def test_what_does_not_exist_is_404(self) -> None:
         """M01: nothing is told of what is not there, and nothing is logged as done."""
-        for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/enable"), ("POST", "/disable")):
+        for method, path in (
+            ("GET", ""),
+            ("DELETE", ""),
+            ("POST", "/enable"),
+            ("POST", "/disable"),
+            ("POST", "/maintenance"),
+            ("DELETE", "/maintenance"),
+        ):
             self.refused(method, f"/v1/applications/nothing{path}", 404)
         self.assertEqual(self.acts, [])
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.applications import Cookies
+from appproxy.applications import Cookies, Segment
 from appproxy.http.messages import Field
 from appproxy.relay.preauth.cookies import BINDING, SESSION
 from tests.fakes.browser import HR, RELAY, WIKI, Browser, Rig
@@ -172,3 +173,63 @@ class SessionTest(SynchronousTestCase):
         self.assertFalse({"nonce", "at_hash", "exp"} & set(session.identity.claims))
         self.assertNotIn(self.handle.decode(), repr(session))
         self.assertEqual(WIKI.id, "wiki")
+
+
+@pytest.mark.feature("PUB-5", "PUB-6")
+class AddressesTest(SynchronousTestCase):
+    """An application with several addresses."""
+
+    def setUp(self) -> None:
+        """One of them below a path, one at another host."""
+        self.files = Segment(external_url="https://files.example.test/a/b/", internal_url="http://files.corp.test/")
+        self.hr = msgspec.structs.replace(
+            HR,
+            external_url="https://hr.example.test/hr/",
+            segment=(self.files,),
+            alternate_url="https://g.example.test/",
+        )
+        self.rig = Rig(self.hr)
+
+    def test_one_sign_in_for_all(self) -> None:
+        """AUTH-3: whoever signed in at one address comes to each other one by a ticket, and nobody is asked again."""
+        exchanges = (
+            FakeExchange("https://hr.example.test/hr/x", fields=NAVIGATES),
+            FakeExchange("https://files.example.test/a/b/x", fields=NAVIGATES),
+            FakeExchange("https://g.example.test/x", fields=NAVIGATES),
+        )
+        browser = Browser(self.rig)
+        browser.walk(RELAY + "/")
+        for exchange in exchanges:
+            self.successResultOf(Deferred.fromCoroutine(self.rig.oidc.challenge(exchange, self.hr)))
+            jar = browser.jars.setdefault(exchange.host, {})
+            binding = exchange.value("Set-Cookie").partition("=")[2].partition(";")[0]
+            jar[BINDING.decode()] = binding
+            handed_over = browser.ask(exchange.value("Location"))
+            self.assertTrue(handed_over.value("Location").startswith(f"{exchange.origin}/.appproxy/ticket?"))
+            entered = browser.ask(handed_over.value("Location"))
+            self.assertEqual(entered.value("Location"), f"{exchange.origin}{exchange.head.target.decode()}")
+            cookies = {SESSION: [jar[SESSION.decode()].encode()]}
+            again = FakeExchange(exchange.origin + "/", fields=NAVIGATES, cookies=cookies)
+            session = self.rig.oidc.peek(again, self.hr)
+            assert session is not None
+            self.assertEqual((session.identity.user, session.host), ("alice@example.test", exchange.host))
+
+    def test_a_session_is_for_its_own_host(self) -> None:
+        """A34: the cookie of one address is nothing at another; only a ticket leads there."""
+        browser = Browser(self.rig)
+        browser.walk("https://hr.example.test/hr/")
+        cookies = {SESSION: [browser.jars["hr.example.test"][SESSION.decode()].encode()]}
+        for url, known in (("https://hr.example.test/hr/", True), ("https://files.example.test/a/b/", False)):
+            exchange = FakeExchange(url, fields=NAVIGATES, cookies=cookies)
+            self.assertIs(self.rig.oidc.peek(exchange, self.hr) is not None, known)
+
+    def test_root_paths(self) -> None:
+        """What cannot be asked for again begins anew at the root of the address that it was asked of."""
+        for url, root in (
+            ("https://hr.example.test/hr/x", b"/hr/"),
+            ("https://files.example.test/a/b/c", b"/a/b/"),
+            ("https://files.example.test/.appproxy/sign-out", b"/a/b/"),
+            ("https://g.example.test/x", b"/"),
+            ("https://elsewhere.example.test/x", b"/"),
+        ):
+            self.assertEqual(self.rig.oidc.root_path(self.hr, FakeExchange(url)), root)
