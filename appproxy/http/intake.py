@@ -16,6 +16,8 @@ from enum import IntEnum
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: The largest frame that is taken; it is also what every client may send without asking (RFC 9113, 4.2).
 MAX_FRAME = 16 * 1024
+#: Frames after the first that a head may be spread over; the largest that is taken needs eight.
+MAX_PIECES = 32
 
 _HEADER = struct.Struct("!HBBBL")
 _END_STREAM, _END_HEADERS, _ACK, _PADDED = 0x1, 0x4, 0x1, 0x8
@@ -99,12 +101,12 @@ class Intake:
 
     __slots__ = (
         "_block", "_block_stream", "_control", "_dropping", "_first", "_held", "_kind", "_left", "_max_head",
-        "_preface", "_small", "_windows", "resets", "went_away",
+        "_pieces", "_preface", "_small", "_windows", "resets", "went_away",
     )  # fmt: skip
 
     def __init__(self, max_head: int, seconds: Callable[[], float]) -> None:
         self._max_head = max_head
-        self._preface = len(PREFACE)
+        self._preface = PREFACE
         #: No frame has come yet.
         self._first = True
         #: The beginning of a frame's header.
@@ -112,8 +114,8 @@ class Intake:
         #: Octets that are still to come of the frame under way, its kind, and whether it is dropped.
         self._left = self._kind = 0
         self._dropping = False
-        #: The stream and size of the head that is being sent; 0 between heads.
-        self._block_stream = self._block = 0
+        #: The stream of the head that is being sent, 0 between heads; its size and further frames.
+        self._block_stream = self._block = self._pieces = 0
         self.went_away = False
         # A browser that leaves a page cancels all that it waits for.
         self.resets = Budget("too many cancelled requests", 200, 20, seconds)
@@ -141,8 +143,10 @@ class Intake:
         position, size = 0, len(data)
         kept, kept_from = [], 0
         if self._preface:
-            position = min(self._preface, size)
-            self._preface -= position
+            position = min(len(self._preface), size)
+            if not self._preface.startswith(data[:position]):
+                raise BrokenConnection(Code.PROTOCOL_ERROR, "this is not HTTP/2")
+            self._preface = self._preface[position:]
         if self._left:
             end = min(position + self._left, size)
             self._left -= end - position
@@ -199,10 +203,11 @@ class Intake:
 
     def _judge_head(self, kind: int, flags: int, stream: int, length: int) -> None:
         if kind == _CONTINUATION:
-            if not length or (length < _SMALL and not flags & _END_HEADERS):
-                self._control.spend()
+            self._pieces += 1
+            if self._pieces > MAX_PIECES:
+                raise BrokenConnection(Code.ENHANCE_YOUR_CALM, "a head comes in too many pieces")
         else:
-            self._block = 0
+            self._block = self._pieces = 0
             self._control.earn(2)
         self._block += length
         if self._block > self._max_head:

@@ -29,6 +29,18 @@ def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"", leng
     ) + payload  # fmt: skip
 
 
+def frames(octets: bytes) -> list[tuple[int, int, int, bytes]]:
+    """All whole frames in *octets*: kind, flags, stream, payload."""
+    found, at = [], 0
+    while len(octets) - at >= 9:
+        end = at + 9 + int.from_bytes(octets[at : at + 3], "big")
+        found.append(
+            (octets[at + 3], octets[at + 4], int.from_bytes(octets[at + 5 : at + 9], "big"), octets[at + 9 : end])
+        )
+        at = end
+    return found
+
+
 def packed(fields: Iterable[Field]) -> bytes:
     """*fields* as a head on a connection that has no memory."""
     encoder = Encoder()
