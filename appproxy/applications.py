@@ -145,6 +145,8 @@ class Application(Value, frozen=True):
     enabled: bool = True
     #: Answers say that it is being worked on.
     maintenance: bool = False
+    #: Fields that clients may set although origins take them for a gateway's word.
+    client_fields: tuple[str, ...] = ()
     sso: SingleSignOn = SingleSignOn()
     translate: Translate = Translate()
     cookies: Cookies = Cookies()

@@ -15,6 +15,7 @@ from appproxy.config.places import NODE_NAME
 from appproxy.config.urls import is_address, read_origin, read_url
 from appproxy.errors import ConfigError
 from appproxy.http.addresses import AmbiguousPath, ExternalURL, canonical_path, is_under
+from appproxy.http.hops import IDENTITY, REQUEST_DROP, fold
 
 _SOURCES = "user, groups, claim:NAME or const:TEXT"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -38,6 +39,7 @@ def check_application(application: Application, where: str) -> Application:
     _check_name(application.connector_group, f"{where}.connector_group")
     application = _with_urls(application, where)
     _check_sign_in(application, where)
+    _check_client_fields(application.client_fields, f"{where}.client_fields")
     _check_sso(application.sso, where)
     _check_times(application, where)
     _check_cookies(application.cookies, f"{where}.cookies")
@@ -209,6 +211,16 @@ def _check_sign_in(application: Application, where: str) -> None:
         raise ConfigError(f"{where}.provider", "has no effect with passthrough, which signs nobody in; remove it")
     if any(not rule.value.startswith("const:") for rule in application.sso.header):
         raise ConfigError(f"{where}.sso.header", 'can only be "const:…" with passthrough, which knows no users')
+
+
+def _check_client_fields(names: tuple[str, ...], where: str) -> None:
+    for position, name in enumerate(names):
+        folded = fold(name.encode("ascii", "replace"))
+        if folded in IDENTITY:
+            continue
+        gateways = folded in REQUEST_DROP or folded.startswith(b"x-forwarded")
+        problem = "is the relay's to set" if gateways else "is passed on anyway; remove it"
+        raise ConfigError(f"{where}[{position}]", f"{name} {problem}")
 
 
 def _check_sso(sso: SingleSignOn, where: str) -> None:

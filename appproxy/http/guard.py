@@ -9,14 +9,18 @@ from collections.abc import Sequence
 
 from appproxy.errors import AppproxyError, Side
 from appproxy.http.cookies import drop_reserved
-from appproxy.http.hops import HOP_BY_HOP, clean_response, fold
+from appproxy.http.hops import HOP_BY_HOP, PSEUDONYM, clean_response, fold
 from appproxy.http.messages import Field, is_text, is_token, is_value
 
 #: The external host is the relay's: its transport security and its other endpoints are not the origin's to announce.
 _RELAYS_OWN = frozenset({b"strict-transport-security", b"alt-svc"})
-_DROP = HOP_BY_HOP | _RELAYS_OWN
+#: ``Via`` of proxies inside would tell their names (RFC 9110, 7.6.3); ours stands for them all.
+_DROP = HOP_BY_HOP | _RELAYS_OWN | {b"via"}
+_VIA: Field = (b"Via", b"1.1 " + PSEUDONYM)
 #: One year, without sub-domains: those may be someone else's.
 HSTS: Field = (b"Strict-Transport-Security", b"max-age=31536000")
+#: What stands at the end of every final answer.
+_BY_TLS, _IN_THE_CLEAR = (_VIA, HSTS), (_VIA,)
 
 
 class UnsafeAnswer(AppproxyError):
@@ -61,8 +65,8 @@ def _plan_for(names: tuple[bytes, ...]) -> _Plan:
 def guard_response(status: int, reason: bytes, fields: Sequence[Field], secure: bool) -> list[Field]:
     """The fields of an answer that may go to a client, in order and case.
 
-    Without framing, hop-by-hop fields (but ``Upgrade`` in a 101) and cookies that only the relay may set; with
-    ``Strict-Transport-Security`` if *secure* (final answers only).
+    Without framing, hop-by-hop fields (but ``Upgrade`` in a 101) and cookies that only the relay may set; final answers
+    with the relay's own ``Via``, and ``Strict-Transport-Security`` if *secure*.
 
     :raises UnsafeAnswer: status, reason or fields are not what may stand in a head.
     """
@@ -78,6 +82,6 @@ def guard_response(status: int, reason: bytes, fields: Sequence[Field], secure: 
         kept = [fields[position] for position in plan.keep]
     if plan.cookies:
         kept = drop_reserved(kept)
-    if secure and status >= 200:
-        kept.append(HSTS)
+    if status >= 200:
+        kept += _BY_TLS if secure else _IN_THE_CLEAR
     return kept

@@ -25,10 +25,35 @@ FORWARDING = frozenset(
     b"x-original-url x-proxyuser-ip x-real-ip x-request-id x-rewrite-url x-script-name x-url-scheme "
     b"x-wap-profile-url".split()
 )
-_REQUEST_DROP = HOP_BY_HOP | FORWARDING
+#: How other gateways tell origins who the user is.  No client says so for itself, unless an application lets it.
+IDENTITY = frozenset(
+    b"cf-access-authenticated-user-email cf-access-jwt-assertion iv-creds iv-groups iv-user remote-email "
+    b"remote-group remote-groups remote-name remote-user shib-application-id shib-session-id sm-user ssl-client-cert "
+    b"ssl-client-s-dn ssl-client-verify tailscale-user-login tailscale-user-name x-amzn-oidc-accesstoken "
+    b"x-amzn-oidc-data x-amzn-oidc-identity x-auth-request-access-token x-auth-request-email x-auth-request-groups "
+    b"x-auth-request-preferred-username x-auth-request-user x-authenticated-user x-authenticated-userid "
+    b"x-authentik-email x-authentik-groups x-authentik-name x-authentik-uid x-authentik-username "
+    b"x-goog-authenticated-user-email x-goog-authenticated-user-id x-goog-iap-jwt-assertion x-ms-client-principal "
+    b"x-ms-client-principal-id x-ms-client-principal-idp x-ms-client-principal-name x-pomerium-claim-email "
+    b"x-pomerium-jwt-assertion x-proxy-user x-remote-email x-remote-group x-remote-groups x-remote-name x-remote-user "
+    b"x-ssl-client-cert x-ssl-client-dn x-ssl-client-s-dn x-ssl-client-verify x-vouch-user x-webauth-email "
+    b"x-webauth-groups x-webauth-name x-webauth-user".split()
+)
+#: All that goes from a request, folded.
+REQUEST_DROP = HOP_BY_HOP | FORWARDING | IDENTITY
 _FORWARDED_PREFIX = b"x-forwarded"
-#: A ``Connection`` option cannot name these: a request without them would be another request (or none).
-_NEVER_NOMINATED = frozenset({b"host", b"close", b"keep-alive", b"upgrade", b"te"})
+#: A ``Connection`` option cannot name these: a request without them would be another request (or none), or would hide
+#: where it has been.
+_NEVER_NOMINATED = frozenset({b"host", b"close", b"keep-alive", b"upgrade", b"te", b"expect", b"via", b"cdn-loop"})
+#: Those of them that also stay when another spelling was named.
+_NEVER_DROPPED = frozenset({b"host", b"expect", b"via", b"cdn-loop"})
+#: How the relay calls itself to others; the same for all, so that nothing of the inside is told.
+PSEUDONYM = b"appproxy"
+
+
+def passes(via: Iterable[bytes]) -> int:
+    """How often a message has been through relays, by its ``Via`` fields."""
+    return sum(member.split()[1:2] == [PSEUDONYM] for value in via for member in value.lower().split(b","))
 
 
 def fold(name: bytes) -> bytes:
@@ -36,19 +61,20 @@ def fold(name: bytes) -> bytes:
     return name.translate(FOLD)
 
 
-def clean_request(head: RequestHead, forwarding: frozenset[bytes] = FORWARDING) -> list[Field]:
+def clean_request(head: RequestHead, drop: frozenset[bytes] = REQUEST_DROP) -> list[Field]:
     """The fields of *head* that may go on towards the origin, in order and case.
 
-    Without what belongs to the client's connection (also what ``Connection`` names), and without the *forwarding*
-    fields.  ``Upgrade`` stays for a proper offer of another protocol, ``TE`` as ``trailers`` alone; ``Expect`` stays.
+    Without what belongs to the client's connection (also what ``Connection`` names), and without what a client does
+    not say.  ``Upgrade`` stays for a proper offer of another protocol, ``TE`` as ``trailers`` alone; ``Expect`` stays.
+
+    :param drop: folded names; :data:`REQUEST_DROP`, perhaps with fewer of :data:`IDENTITY`.
     """
     fields, known = head.fields, head.known
     names = [field[0].translate(FOLD) for field in fields]
-    drop = _REQUEST_DROP if forwarding is FORWARDING else HOP_BY_HOP | forwarding
     if b"connection" in known:
         nominated = [option for option in tokens(known[b"connection"]) if option not in _NEVER_NOMINATED]
         if nominated:
-            drop = drop.union([option.translate(FOLD) for option in nominated]) - {b"host"}
+            drop = drop.union([option.translate(FOLD) for option in nominated]) - _NEVER_DROPPED
     kept = [
         field
         for field, name in zip(fields, names, strict=True)

@@ -42,6 +42,13 @@ _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 _NO_BODY = BodyWriter(0, False)
 
 
+#: What refusals are called; the others are "bad-request".
+_CODES = {
+    408: "request-timeout", 414: "target-too-long", 417: "unknown-expectation", 431: "request-head-too-large",
+    501: "not-implemented", 505: "version-not-supported",
+}  # fmt: skip
+
+
 class BadRequest(AppproxyError):
     """The client sent something that is not strictly HTTP/1.x, or more of it than is allowed."""
 
@@ -51,6 +58,7 @@ class BadRequest(AppproxyError):
         super().__init__(text)
         #: What the client is answered before the connection is closed.
         self.status = status  # type: ignore[misc]
+        self.code = _CODES.get(status, "bad-request")  # type: ignore[misc]
 
 
 class RequestBegun(msgspec.Struct):
@@ -150,6 +158,11 @@ class ServerConversation:
     def buffered(self) -> int:
         """Octets received and not yet told; the caller stops reading while they are many."""
         return len(self._held)
+
+    @property
+    def expecting(self) -> bool:
+        """The client waits to be told to send its body, and may."""
+        return self._expecting
 
     @property
     def idle(self) -> bool:

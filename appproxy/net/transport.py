@@ -526,6 +526,11 @@ class SocketTransport(ConnectedSocket):
     # What is asked about a connection
 
     @property
+    def paused(self) -> bool:
+        """Nothing is read for now, because nobody takes it."""
+        return self._paused
+
+    @property
     def buffered(self) -> int:
         """Bytes written that the kernel has not taken yet."""
         return self._buffered

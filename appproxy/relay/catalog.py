@@ -8,6 +8,7 @@ from typing import Any
 from appproxy.applications import Application, Segment, to_document
 from appproxy.http.addresses import ExternalURL
 from appproxy.http.cors import CrossOriginRules
+from appproxy.http.hops import REQUEST_DROP, fold
 from appproxy.identity import Identity
 from appproxy.relay.policy import Assignment
 
@@ -20,13 +21,14 @@ class Published:
     :ivar segment: what the connector calls the address; empty for the only one of an application.
     :ivar cors: the address's rules for scripts of other sites, if it has any.
     :ivar attended: the relay answers some or all requests by itself: for maintenance, or by *cors*.
+    :ivar drop: fields of requests that do not go on, folded.
     :ivar pinned: each client connection has one to the origin for itself.
     :ivar ping: seconds between pings to clients of idle WebSockets; 0: none.
     """
 
     __slots__ = (
-        "_claims", "_groups", "application", "assignment", "attended", "cors", "external", "id", "ping", "pinned",
-        "segment", "signs_in",
+        "_claims", "_groups", "application", "assignment", "attended", "cors", "drop", "external", "id", "ping",
+        "pinned", "segment", "signs_in",
     )  # fmt: skip
 
     def __init__(self, application: Application, segment: Segment | None = None, external_url: str = "") -> None:
@@ -41,6 +43,7 @@ class Published:
         self.attended = application.maintenance or self.cors is not None
         self.assignment = Assignment(application)
         self.signs_in = application.preauthentication == "oidc"
+        self.drop = REQUEST_DROP.difference(map(fold, (name.encode("ascii") for name in application.client_fields)))
         self.pinned = application.origin.pinned
         self.ping = float(application.timeouts.ping)
         sources = [rule.value for rule in application.sso.header] if application.sso.mode == "header" else []

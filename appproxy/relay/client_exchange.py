@@ -11,6 +11,8 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 
 from appproxy.http.addresses import canonical_path, split_target
 from appproxy.http.cookies import take_reserved
+from appproxy.http.forwarded import TrustedProxies
+from appproxy.http.guard import HSTS
 from appproxy.http.messages import TUNNEL_METHODS, Field, RequestHead
 from appproxy.http.serving import RequestBegun
 from appproxy.relay.exchange import ClientGone, Exchange, PayloadTooLarge
@@ -84,8 +86,12 @@ class Settings(Protocol):
     def new_id(self) -> Callable[[], str]:
         """Makes request ids."""
 
-    def authority(self, host: bytes) -> tuple[str, str]:
-        """Canonical host, and authority as clients use it."""
+    @property
+    def proxies(self) -> TrustedProxies | None:
+        """Those in front who are believed about clients, if there are any."""
+
+    def authority(self, host: bytes, scheme: str = "") -> tuple[str, str]:
+        """Canonical host, and authority as clients use it; *scheme* if it may be another than the listener's own."""
 
     def own_fields(self) -> list[Field]:
         """What stands on every answer that the relay makes up itself."""
@@ -154,17 +160,25 @@ class Reading:
     """What the fields of a request mean to the relay.  Clients mostly repeat them; then this is used again.
 
     :ivar fields: the very list that was read; never changed.
+    :ivar client: the client's address, and *scheme* and *authority* as it used them, perhaps by a trusted proxy's word.
     :ivar binds: it signs somebody in on this connection, for all that follows on it.
     :ivar cookie: the application's own cookies, as the origin gets them.
     :ivar packed: what the connector gets of all this, for the application and identity in *packed_for*; see
         :mod:`appproxy.relay.upward`.
     """
 
-    __slots__ = ("authority", "binds", "cookie", "fields", "host", "packed", "packed_for", "reserved", "version")
+    __slots__ = (
+        "authority", "binds", "client", "cookie", "fields", "host", "packed", "packed_for", "reserved", "scheme",
+        "version",
+    )  # fmt: skip
 
-    def __init__(self, settings: Settings, head: RequestHead) -> None:
+    def __init__(self, settings: Settings, head: RequestHead, client: str) -> None:
         self.fields, self.version = head.fields, head.version
-        self.host, self.authority = settings.authority(head.host)
+        scheme, host, proxies = "https" if settings.secure else "http", head.host, settings.proxies
+        if proxies is not None and proxies.trusts(client):
+            client, scheme, host = proxies.believe(client, scheme, host, head.known)
+        self.client, self.scheme = client, scheme
+        self.host, self.authority = settings.authority(host, scheme)
         self.reserved: dict[bytes, list[bytes]]
         cookies = head.known.get(b"cookie")
         self.reserved, self.cookie = take_reserved(cookies) if cookies else ({}, None)
@@ -215,15 +229,14 @@ class ClientExchange(Exchange):
         self.length = begun.length
         self.upgrade = begun.upgrade
         self.expects_continue = begun.expect_continue
-        self.scheme = "https" if settings.secure else "http"
         reading = line.reading
         if reading is None or reading.fields is not head.fields or reading.version != head.version:
-            reading = line.reading = Reading(settings, head)
+            reading = line.reading = Reading(settings, head, line.client)
         self.reading = reading
+        self.client, self.scheme = reading.client, reading.scheme
         self.host, self.authority, self.reserved = reading.host, reading.authority, reading.reserved
         path, self.query = split_target(head.target)
         self.path = canonical_path(path) if path != b"*" else b"/"  # OPTIONS for the whole host
-        self.client = line.client
         self.request_id = settings.new_id()
         self.started = settings.seconds()
         #: Set once the answer's head is on its way; its status then.
@@ -336,7 +349,10 @@ class ClientExchange(Exchange):
         names = {name.lower() for name, _ in complete}
         if b"cache-control" not in names:
             complete.append((b"Cache-Control", b"no-store"))
-        complete.extend(field for field in self._line.settings.own_fields() if field[0].lower() not in names)
+        settings = self._line.settings
+        complete.extend(field for field in settings.own_fields() if field[0].lower() not in names)
+        if self.scheme == "https" and not settings.secure:  # a trusted proxy ends TLS in front of us
+            complete.append(HSTS)
         octets = self._line.pen.whole(status, reason_for(status), complete, body)
         self.status, self.begun = status, True
         self._line.write(octets)

@@ -8,6 +8,7 @@ The same class serves clients, the connectors' door and the admin socket; only t
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -24,7 +25,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from appproxy.http.addresses import AmbiguousPath, MalformedHost, canonical_host
-from appproxy.http.messages import Field, Limits
+from appproxy.http.forwarded import TrustedProxies
+from appproxy.http.messages import TUNNEL_METHODS, Field, Limits
 from appproxy.http.serving import BadRequest, BodyReceived, RequestBegun, ServerConversation
 from appproxy.relay.client_exchange import ClientExchange, Reading, Taker, reason_for
 
@@ -70,6 +72,7 @@ class FrontSettings:
     """What all connections of one listener share.
 
     :ivar responder: answers one exchange; what it raises is turned into an answer by *failed*.
+    :ivar refused: fields and body of the answer to what was no request; told the client's address too.
     :ivar soon: calls something in the reactor's next turn.
     :ivar broken: HTTP/2 connections that were broken off because of what the client did, by code.
     """
@@ -80,7 +83,7 @@ class FrontSettings:
         self,
         *,
         responder: Callable[[ClientExchange], Coroutine[Deferred[Any], Any, None]],
-        refused: Callable[[BadRequest], tuple[list[Field], bytes]],
+        refused: Callable[[BadRequest, str], tuple[list[Field], bytes]],
         spawn: Callable[[str, Coroutine[Deferred[Any], Any, None]], object],
         seconds: Callable[[], float],
         new_id: Callable[[], str],
@@ -106,21 +109,22 @@ class FrontSettings:
         self.fronts: set[Attended] = set()
         self.broken: Counter[str] = Counter()
         self._broken_told = float("-inf")
-        self._hosts: dict[bytes, tuple[str, str]] = {}
+        self.proxies = proxies
+        self._hosts: dict[tuple[bytes, str], tuple[str, str]] = {}
 
-    def authority(self, host: bytes) -> tuple[str, str]:
+    def authority(self, host: bytes, scheme: str = "") -> tuple[str, str]:
         """Canonical host, and authority with a port other than the scheme's; remembered, bounded.
 
         :raises MalformedHost: it is none.
         """
-        found = self._hosts.get(host)
+        found = self._hosts.get((host, scheme))
         if found is None:
             name, port = canonical_host(host)
-            default = 443 if self.secure else 80
+            default = 443 if scheme == "https" or (self.secure and not scheme) else 80
             found = name, name if port in (None, default) else f"{name}:{port}"
             if len(self._hosts) >= 1000:
                 self._hosts.clear()
-            self._hosts[host] = found
+            self._hosts[host, scheme] = found
         return found
 
     def own_fields(self) -> list[Field]:
@@ -170,6 +174,8 @@ class Front(TwistedProtocol):
         self._reading = True
         self._closing = False
         self._waiting_for_body = False
+        #: When the body has to be here, at the least rate that it may have.
+        self._latest = 0.0
         self._turning = False
         self._more = False
 
@@ -217,8 +223,10 @@ class Front(TwistedProtocol):
             self._dispatch(events)
         except BadRequest as bad:
             self._refuse(bad)
-        if self._waiting_for_body:
-            self.deadline = self.settings.seconds() + self.settings.patience.body
+        if self._waiting_for_body and not self._full:
+            patience = self.settings.patience
+            self._latest += len(data) / patience.body_rate if patience.body_rate else math.inf
+            self.deadline = min(self.settings.seconds() + patience.body, self._latest)
         if self.conversation.buffered > READ_AHEAD:
             self.pause_reading()
 
@@ -261,10 +269,11 @@ class Front(TwistedProtocol):
         except (MalformedHost, AmbiguousPath) as problem:
             raise BadRequest(400, str(problem)) from None
         self._exchange = exchange
-        if begun.ended:
-            self.deadline = 0.0
+        if begun.ended or begun.head.method in TUNNEL_METHODS:
+            self.deadline = 0.0  # a tunnel may be silent as long as the application says
         else:
             self._waiting_for_body = True
+            self._latest = self.deadline = self.settings.seconds() + self.settings.patience.body
         self.settings.spawn("exchange", self.settings.responder(exchange))
 
     def _refuse(self, bad: BadRequest) -> None:
@@ -275,7 +284,7 @@ class Front(TwistedProtocol):
             if begun:
                 self.abort()
                 return
-        fields, body = self.settings.refused(bad)
+        fields, body = self.settings.refused(bad, self.client)
         fields += self.settings.own_fields()
         self.write(self.conversation.whole(bad.status, reason_for(bad.status), fields, body))
         self.lose()
@@ -335,12 +344,23 @@ class Front(TwistedProtocol):
         """The client took longer than we have patience."""
         if self._exchange is None and self._pipe is None and not self._closing and self.conversation.buffered:
             self._refuse(BadRequest(408, "the request head took too long"))
-        elif self._waiting_for_body and self._exchange is not None and not self._exchange.begun:
-            self._refuse(BadRequest(408, "the request body took too long"))
+        elif self._waiting_for_body and self._exchange is not None and not self._full:
+            self._body_overdue(self._exchange)
         elif self._full or self._closing or self._exchange is not None:
             self.cut_off()
         else:
             self.lose()
+
+    def _body_overdue(self, exchange: ClientExchange) -> None:
+        patience = self.settings.patience
+        if exchange.begun:
+            self.deadline = 0.0  # from now on the application's own limits count
+        elif self.transport.paused or self.conversation.expecting:
+            # Nobody takes the body, or has asked for it yet; that is not the client's doing.
+            self._latest += patience.body
+            self.deadline = self.settings.seconds() + patience.body
+        else:
+            self._refuse(BadRequest(408, "the request body took too long"))
 
     # Upgrades
 

@@ -61,6 +61,7 @@ _BY_STATUS = {
     502: Words("The application cannot be reached", "The connection to it failed. Please try again in a minute."),
     503: Words("The application is not available", "Nothing can reach it at the moment. Please try again in a minute."),
     504: Words("The application takes too long", "It accepted the request but did not answer in time."),
+    508: Words("The application leads back here", "Its address is set up wrong. Your administrator can mend it."),
 }
 
 
@@ -151,16 +152,7 @@ class Rendering:
     ) -> None:
         """Answer an error that is no exception: a page where a person looks, else a problem document (RFC 9457)."""
         words = words_for(code, status)
-        time = datetime.fromtimestamp(self._epoch(), UTC).isoformat().replace("+00:00", "Z")
-        told: dict[str, Any] = {
-            "title": words.title,
-            "status": status,
-            "code": code,
-            "side": side.value,
-            "phase": phase.value,
-            "request_id": exchange.request_id,
-            "time": time,
-        }
+        told = self._told(words.title, status, code, side, phase, exchange.request_id)
         if reasons:
             told["reasons"] = list(reasons)
         if exchange.navigation:
@@ -171,3 +163,20 @@ class Rendering:
         body = msgspec.json.encode(told)
         own = (*OWN_FIELDS, (b"Content-Security-Policy", _BARE_POLICY))
         exchange.answer(status, [(b"Content-Type", b"application/problem+json"), *own, *fields], body)
+
+    def refusal(self, error: AppproxyError, request_id: str) -> tuple[list[Field], bytes]:
+        """Fields and body of the answer to what was no request; its detail is ours and says what was wrong with it."""
+        told = self._told(error.detail, error.status, error.code, error.side, error.phase, request_id)
+        return [(b"Content-Type", b"application/problem+json"), *OWN_FIELDS], msgspec.json.encode(told)
+
+    def _told(self, title: str, status: int, code: str, side: Side, phase: Phase, request_id: str) -> dict[str, Any]:
+        """What every error says."""
+        return {
+            "title": title,
+            "status": status,
+            "code": code,
+            "side": side.value,
+            "phase": phase.value,
+            "request_id": request_id,
+            "time": datetime.fromtimestamp(self._epoch(), UTC).isoformat().replace("+00:00", "Z"),
+        }

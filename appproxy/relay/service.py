@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import DeferredLock
 from twisted.internet.protocol import Protocol
@@ -24,6 +23,7 @@ from appproxy.channel.carrier import PATH as CHANNEL_PATH
 from appproxy.channel.listen import ChannelListener
 from appproxy.config.relay import RelayConfig
 from appproxy.errors import AppproxyError, ConfigError
+from appproxy.http.forwarded import TrustedProxies
 from appproxy.http.guard import HSTS
 from appproxy.http.messages import Field, Limits
 from appproxy.http.serving import BadRequest
@@ -46,15 +46,10 @@ from appproxy.relay.enrolment import PATH as ENROLMENT_PATH
 from appproxy.relay.enrolment import Enrolment
 from appproxy.relay.front import Front, FrontSettings, Patience
 from appproxy.relay.gateway import RESERVED, Gateway, NoApplication
-from appproxy.relay.portal import Portal
-from appproxy.relay.preauth.fetching import TreqFetch
-from appproxy.relay.preauth.oidc import OpenIDConnect
-from appproxy.relay.preauth.provider import Provider
+from appproxy.relay.identification import Identification
 from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import KEY_BYTES, Sealer
 from appproxy.relay.sessions import TICK_SECONDS as SESSIONS_TICK_SECONDS
-from appproxy.relay.sessions import Sessions
-from appproxy.relay.signin import SignIn
 from appproxy.store import applications, connectors, feed, nodes, once, sessions, tokens
 from appproxy.store import secrets as stored_secrets
 from appproxy.store.interface import StoreUnavailable
@@ -174,32 +169,18 @@ class RelayService(Service):
         sealer = Sealer(key, secrets.token_bytes)
         self._access = AccessLog.open(config.logging, reactor)
         self._rendering = Rendering(epoch=now)
-        self._sessions = Sessions(
-            self._store, reactor.seconds, now, secrets.token_bytes, float(config.session.revocation_grace)
-        )
-        relay_host = urlsplit(config.relay.public_url).hostname or ""
-        providers = [
-            Provider(each, TreqFetch(reactor, str(each.ca_file or "")), reactor.seconds, now)
-            for each in config.provider
-        ]
-        preauth = OpenIDConnect(
-            relay_origin=config.relay.public_url,
-            providers=providers,
-            applications=lambda: self._gateway.catalog.applications,
-            sessions=self._sessions,
+        people = Identification(
+            config,
+            reactor=reactor,
+            store=self._store,
             sealer=sealer,
             rendering=self._rendering,
+            applications=lambda: self._gateway.catalog.applications,
             epoch=now,
-            random=secrets.token_bytes,
-            sign_in_seconds=int(config.session.sign_in),
+            spawn=self._tasks.spawn,
         )
-        self._signin = SignIn(
-            preauth,
-            self._store,
-            idle_seconds=float(config.session.idle),
-            absolute_seconds=float(config.session.absolute),
-        )
-        self._portal = Portal(preauth)
+        self._sessions, self._signin, self._portal = people.sessions, people.signin, people.portal
+        preauth, relay_host = people.preauth, people.host
         self._gateway = Gateway(
             host=relay_host,
             attachments=self._attachments,
@@ -258,16 +239,18 @@ class RelayService(Service):
             per_address=self.config.limits.connections_per_address,
             exempt=config.trusted_proxies,
         )
-        introduced_by = config.trusted_proxies if config.proxy_protocol else ()
+        trusted = config.trusted_proxies
+        proxies = TrustedProxies(trusted, config.trusted_fields) if trusted else None
+        introduced_by = trusted if config.proxy_protocol else ()
         for address in config.clients:
             secure = address.kind in ("tls", "systemd")
-            settings = self._front(self._gateway.respond, secure)
+            settings = self._front(self._gateway.respond, secure, proxies)
             self._listening.append(
                 listen(
                     self._reactor, address, lambda _, s=settings: Front(s), clients,  # type: ignore[misc]
                     limits=per_client, introduced_by=introduced_by, by_alpn=self._multiplexed(settings),
                 )
-            )
+            )  # fmt: skip
         door = self._front(self._answer_connector, secure=True)
         self._listening.append(
             listen(
@@ -289,21 +272,28 @@ class RelayService(Service):
 
         return {"h2": lambda _: MultiplexedFront(settings)}
 
-    def _front(self, responder: Callable[[ClientExchange], Any], secure: bool) -> FrontSettings:
+    def _front(
+        self, responder: Callable[[ClientExchange], Any], secure: bool, proxies: TrustedProxies | None = None
+    ) -> FrontSettings:
         limits = self.config.limits
         settings = FrontSettings(
             responder=responder,
-            refused=_refused,
+            refused=self._refused,
             spawn=self._tasks.spawn,
             seconds=self._reactor.seconds,
             new_id=new_request_id,
             secure=secure,
             limits=Limits(head=limits.head, fields=limits.fields, target=limits.target),
             patience=Patience(
-                head=float(limits.head_timeout), keep_alive=float(limits.keep_alive), body=float(limits.body_idle)
+                head=float(limits.head_timeout),
+                keep_alive=float(limits.keep_alive),
+                body=float(limits.body_idle),
+                body_rate=limits.body_rate,
+                write=float(limits.write_idle),
             ),
             answer_fields=(HSTS,) if secure else (),
             soon=lambda call: self._reactor.callLater(0, call),
+            proxies=proxies,
         )
         self._fronts.append(settings)
         return settings
@@ -351,6 +341,12 @@ class RelayService(Service):
             exchange.request_id, exchange.client, exchange.host, exchange.head.method, exchange.head.target,
             exchange.status, up, down, self._reactor.seconds() - exchange.started, application, user, connector, cause,
         )  # fmt: skip
+
+    def _refused(self, bad: BadRequest, client: str) -> tuple[list[Field], bytes]:
+        """The answer to what was no request, and its access record: what was asked for is not known."""
+        request_id = new_request_id()
+        self._access.record(request_id, client, "", b"-", b"-", bad.status, 0, 0, 0.0, cause=bad.code, side="client")
+        return self._rendering.refusal(bad, request_id)
 
     # Changes
 
@@ -459,6 +455,7 @@ class RelayService(Service):
             self.log.warn("nothing was purged from the store", event="relay.purge-late")
 
     def _sweep(self) -> None:
+        self._sessions.sweep()
         for settings in self._fronts:
             settings.sweep()
         self._channels.note_store_age(self._reactor.seconds() - self._store.answered_at)
@@ -491,12 +488,6 @@ class RelayService(Service):
 
 async def _nothing_here(exchange: ClientExchange) -> None:
     raise NoApplication
-
-
-def _refused(bad: BadRequest) -> tuple[list[Field], bytes]:
-    """The answer to what was no request."""
-    told = {"title": bad.detail, "status": bad.status, "code": bad.code, "side": "client", "phase": "request"}
-    return [(b"Content-Type", b"application/problem+json"), (b"Cache-Control", b"no-store")], msgspec.json.encode(told)
 
 
 def _make_folder(path: Path) -> None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from appproxy.http.hops import clean_request
+from appproxy.errors import AppproxyError, Phase, Side
+from appproxy.http.hops import PSEUDONYM, clean_request, passes
 from appproxy.http.messages import Field
 from appproxy.identity import Identity
 from appproxy.relay.catalog import Published
 from appproxy.relay.client_exchange import ClientExchange
 from appproxy.wire.heads import MAX_KNOWN_BYTES, Packed, RequestHead, Standing
+
+#: A request that has been through relays so often goes round in circles.
+MAX_PASSES = 4
+
+
+class LoopDetected(AppproxyError):
+    """The request comes back again and again: the application's internal URL leads to the relay itself."""
+
+    code, status, side, phase = "loop-detected", 508, Side.RELAY, Phase.REQUEST
 
 
 def upward_head(
@@ -18,6 +28,7 @@ def upward_head(
     """The request as the connector gets it; what a client repeats is packed once.
 
     :param affinity: names the client's connection, if it shall have one to the origin for itself.
+    :raises LoopDetected: it has been here too often.
     :raises appproxy.wire.heads.HeadTooLarge: no channel would carry it.
     """
     reading = exchange.reading
@@ -25,7 +36,7 @@ def upward_head(
     if packed is None or reading.packed_for != (published, identity):
         packed = Packed(
             Standing(
-                fields=upward_fields(exchange),
+                fields=upward_fields(exchange, published.drop),
                 application=published.id,
                 client=exchange.client,
                 identity=None if identity is None else published.outline(identity),
@@ -40,19 +51,28 @@ def upward_head(
     return RequestHead(head.method, head.target, packed, exchange.request_id, exchange.length, affinity)
 
 
-def upward_fields(exchange: ClientExchange) -> list[Field]:
-    """Clean fields in the client's order, then the relay's own word on client, host and scheme."""
-    reading = exchange.reading
-    fields = clean_request(exchange.head)
+def upward_fields(exchange: ClientExchange, drop: frozenset[bytes]) -> list[Field]:
+    """Clean fields in the client's order, then the relay's own word on client, host and scheme.
+
+    :param drop: folded names of what does not go on.
+    """
+    reading, head = exchange.reading, exchange.head
+    via = head.known.get(b"via")
+    if via is not None and passes(via) >= MAX_PASSES:
+        raise LoopDetected
+    fields = clean_request(head, drop)
     if reading.reserved:
         fields = _with_cookie(fields, reading.cookie)
-    fields += vouched(exchange.client, exchange.scheme, exchange.host, exchange.authority)
+    fields += vouched(exchange.client, exchange.scheme, exchange.host, exchange.authority, head.version)
     return fields
 
 
 @lru_cache(maxsize=4096)
-def vouched(client: str, scheme: str, host: str, authority: str) -> tuple[Field, ...]:
-    """What the relay vouches for; the same for all requests of one client to one host."""
+def vouched(client: str, scheme: str, host: str, authority: str, version: tuple[int, int]) -> tuple[Field, ...]:
+    """What the relay vouches for; the same for all requests of one client to one host.
+
+    :param version: of HTTP, as the client spoke it.
+    """
     address = client.encode("ascii", "replace")
     external = authority.encode("ascii")
     port = authority.rpartition(":")[2] if authority != host else "443" if scheme == "https" else "80"
@@ -63,7 +83,7 @@ def vouched(client: str, scheme: str, host: str, authority: str) -> tuple[Field,
         (b"X-Forwarded-Proto", scheme.encode("ascii")),
         (b"X-Forwarded-Port", port.encode("ascii")),
         (b"Forwarded", b'for=%b;host="%b";proto=%b' % (node, external, scheme.encode("ascii"))),
-        (b"Via", b"1.1 appproxy"),
+        (b"Via", b"%d.%d %b" % (*version, PSEUDONYM)),
     )
 
 

@@ -100,6 +100,10 @@ MISTAKES = {
     header("X-User", "user") + 'preauthentication = "passthrough"': (
         HR + 'sso.header: can only be "const:…" with passthrough, which knows no users'
     ),
+    written(client_fields='["X-Remote-User", "x_forwarded_user"]'): (
+        HR + "client_fields[1]: x_forwarded_user is the relay's to set"
+    ),
+    written(client_fields='["X-Api-Key"]'): HR + "client_fields[0]: X-Api-Key is passed on anyway; remove it",
     written(home_page='"https://evil.example/"'): (
         HR + "home_page: 'https://evil.example/' is not below the external URL; write for instance \"start/\""
     ),

@@ -47,6 +47,10 @@ class FakeSocket:
     def write(self, data: bytes) -> None:
         self.written += data
 
+    @property
+    def paused(self) -> bool:
+        return not self.reading
+
     def pauseProducing(self) -> None:
         self.reading = False
 
@@ -155,7 +159,7 @@ class Bench:
         count = iter(range(1, 1_000_000))
         self.settings = FrontSettings(
             responder=self.gateway.respond,
-            refused=lambda bad: ([], bad.detail.encode()),
+            refused=lambda bad, client: ([], bad.detail.encode()),
             spawn=self.tasks.spawn,
             seconds=self.clock.seconds,
             new_id=lambda: f"id-{next(count)}",

@@ -7,6 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.http.guard import HSTS, UnsafeAnswer, guard_response
 
+VIA = (b"Via", b"1.1 appproxy")
+
 
 class GuardTests(SynchronousTestCase):
     """Answers that a connector passed on."""
@@ -15,7 +17,7 @@ class GuardTests(SynchronousTestCase):
     def test_good_answers_pass(self) -> None:
         """Order, case and duplicates are kept."""
         fields = [(b"server", b"x"), (b"Set-Cookie", b"a=b"), (b"set-cookie", b"c=d"), (b"X", b"\xe4")]
-        self.assertEqual(guard_response(299, b"Fine", fields, secure=False), fields)
+        self.assertEqual(guard_response(299, b"Fine", fields, secure=False), [*fields, VIA])
 
     def test_framing_and_hops_go(self) -> None:
         """The front alone frames what it writes."""
@@ -26,19 +28,26 @@ class GuardTests(SynchronousTestCase):
             (b"A", b"b"),
             (b"Upgrade", b"x"),
         ]
-        self.assertEqual(guard_response(200, b"OK", fields, secure=False), [])
+        self.assertEqual(guard_response(200, b"OK", fields, secure=False), [VIA])
+
+    @pytest.mark.feature("HTTP-3")
+    def test_proxies_inside_are_not_named(self) -> None:
+        """M08: the relay's own word stands for every proxy on the way down."""
+        fields = [(b"Via", b"1.1 squid.corp.local:3128 (squid/6.1)"), (b"via", b"1.1 x"), (b"A", b"b")]
+        self.assertEqual(guard_response(200, b"OK", fields, secure=False), [(b"A", b"b"), VIA])
+        self.assertEqual(guard_response(103, b"", fields, secure=False), [(b"A", b"b")])
 
     @pytest.mark.feature("AUTH-4")
     def test_relay_cookies_go(self) -> None:
         """S09: an origin cannot set what only the relay may set."""
         fields = [(b"Set-Cookie", b"__Host-appproxy-session=x"), (b"Set-Cookie", b"a=b")]
-        self.assertEqual(guard_response(200, b"OK", fields, secure=False), [(b"Set-Cookie", b"a=b")])
+        self.assertEqual(guard_response(200, b"OK", fields, secure=False), [(b"Set-Cookie", b"a=b"), VIA])
 
     def test_transport_security_is_the_relays(self) -> None:
         """S27: on every final answer by TLS, whatever the origin says; nowhere else."""
         fields = [(b"strict-transport-security", b"max-age=0"), (b"Alt-Svc", b'h3="evil.test:443"')]
-        self.assertEqual(guard_response(200, b"OK", fields, secure=True), [HSTS])
-        self.assertEqual(guard_response(200, b"OK", fields, secure=False), [])
+        self.assertEqual(guard_response(200, b"OK", fields, secure=True), [VIA, HSTS])
+        self.assertEqual(guard_response(200, b"OK", fields, secure=False), [VIA])
         self.assertEqual(guard_response(103, b"Early Hints", fields, secure=True), [])
 
     def test_upgrade_stays_in_a_101(self) -> None:

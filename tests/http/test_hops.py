@@ -5,13 +5,22 @@ from __future__ import annotations
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.http.hops import FORWARDING, clean_request, clean_response, drop_aliases, fold
+from appproxy.http.hops import (
+    FORWARDING,
+    IDENTITY,
+    REQUEST_DROP,
+    clean_request,
+    clean_response,
+    drop_aliases,
+    fold,
+    passes,
+)
 from appproxy.http.messages import Field, RequestHead
 
 
-def cleaned(*fields: Field, forwarding: frozenset[bytes] = FORWARDING) -> list[Field]:
+def cleaned(*fields: Field, drop: frozenset[bytes] = REQUEST_DROP) -> list[Field]:
     """What of a request with *fields* goes on, besides its Host."""
-    kept = clean_request(RequestHead.of(b"GET", b"/", [(b"Host", b"a"), *fields]), forwarding)
+    kept = clean_request(RequestHead.of(b"GET", b"/", [(b"Host", b"a"), *fields]), drop)
     assert kept[0] == (b"Host", b"a")
     return kept[1:]
 
@@ -57,11 +66,30 @@ class RequestTests(SynchronousTestCase):
         names = b"Forwarded X-Forwarded-For X-FORWARDED-HOST X_Forwarded_Proto x.forwarded.prefix X-Original-URL"
         self.assertEqual(cleaned(*[(name, b"x") for name in [*names.split(), b"X-Rewrite-Url", b"X_Real_IP"]]), [])
 
-    def test_forwarding_fields_are_chosen(self) -> None:
-        """Another set may be given."""
-        self.assertEqual(
-            cleaned((b"X-Real-IP", b"x"), (b"X_Mine", b"y"), forwarding=frozenset({b"x-mine"})), [(b"X-Real-IP", b"x")]
-        )
+    @pytest.mark.feature("HTTP-3")
+    def test_no_client_says_who_it_is(self) -> None:
+        """H09: what origins take for a gateway's word on the user goes, in every spelling, unless it is let through."""
+        spoofed = [(name.upper(), b"root") for name in sorted(IDENTITY)] + [(b"x_remote.user", b"root")]
+        self.assertEqual(cleaned(*spoofed), [])
+        allowed = REQUEST_DROP - {b"x-remote-user"}
+        self.assertEqual(cleaned(*spoofed, drop=allowed), [(b"X-REMOTE-USER", b"root"), (b"x_remote.user", b"root")])
+
+    def test_sets_are_folded(self) -> None:
+        """Names are compared as :func:`fold` writes them, and no set repeats another."""
+        self.assertEqual({fold(name) for name in REQUEST_DROP}, REQUEST_DROP)
+        self.assertFalse(IDENTITY & FORWARDING)
+
+    @pytest.mark.feature("HTTP-3")
+    def test_the_way_cannot_be_nominated_away(self) -> None:
+        """H02: what tells where a request has been, and what it waits for, stays whatever Connection names."""
+        fields = [(b"Via", b"1.1 a"), (b"CDN-Loop", b"cdn"), (b"Expect", b"100-continue")]
+        for options in (b"via, cdn-loop, expect", b"cdn_loop", b"CDN.Loop"):
+            self.assertEqual(cleaned((b"Connection", options), *fields), fields)
+
+    def test_nominating_what_goes_anyway(self) -> None:
+        """H02: naming framing, forwarding or identity fields brings none of them back."""
+        for name in (b"Content-Length", b"Transfer-Encoding", b"X-Forwarded-For", b"X-Remote-User"):
+            self.assertEqual(cleaned((b"Connection", name), (name, b"x"), (b"Connection", name)), [])
 
     def test_trailers_stay_announced(self) -> None:
         """TE goes but for ``trailers``."""
@@ -78,6 +106,23 @@ class RequestTests(SynchronousTestCase):
         )
         self.assertEqual(cleaned(connection, (b"Upgrade", b"h2c")), [])
         self.assertEqual(cleaned((b"Upgrade", b"websocket")), [])
+
+
+class PassesTests(SynchronousTestCase):
+    """Where a message has been."""
+
+    @pytest.mark.feature("HTTP-3")
+    def test_relays_are_counted(self) -> None:
+        """Lines and members of Via by which a relay names itself."""
+        via = [
+            b"1.1 appproxy, 1.0 fred (comment)",
+            b"HTTP/1.1 AppProxy (x)",
+            b"1.1 appproxy:8080",
+            b"appproxy",
+            b",",
+            b"",
+        ]
+        self.assertEqual(passes(via), 2)
 
 
 class ResponseTests(SynchronousTestCase):

@@ -39,6 +39,13 @@ class FindTests(SynchronousTestCase):
             self.assertIsNone(self.found(catalog, "a.example.com", path), path)
         self.assertTrue(catalog.knows_host("a.example.com"))
 
+    def test_what_does_not_go_on(self) -> None:
+        """H09: nothing that passes for a gateway's word but what the application lets clients say."""
+        strict = Published(application("one", "https://a.example.com/", preauthentication="passthrough"))
+        lenient = Published(application("two", "https://b.example.com/", client_fields=("X_Remote_User",)))
+        self.assertIn(b"x-remote-user", strict.drop)
+        self.assertEqual(strict.drop - lenient.drop, {b"x-remote-user"})
+
     @pytest.mark.feature("PUB-2")
     def test_longer_paths_win(self) -> None:
         """Of several applications of one host the one with the longest path is found, in whatever order they came."""

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.relay.front import READ_AHEAD
+from appproxy.relay.front import READ_AHEAD, Patience
 from appproxy.wire.heads import ResponseHead
 from appproxy.wire.windows import INITIAL_WINDOW
 from tests.fakes.fronts import COOKIE, Bench, get
@@ -225,6 +225,99 @@ class FrontTests(SynchronousTestCase):
         self.bench.pair.run()
         self.assertTrue(self.client.take().startswith(b"HTTP/1.1 408"))
         self.assertEqual(len(self.bench.pair.opener.receivers[0].resets), 1)
+
+    def upload(self, more: bytes = b"", method: bytes = b"POST", length: int = 1_000_000) -> None:
+        """Begin one."""
+        head = method + b" / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + more
+        self.bench.sends(self.client, head + b"Content-Length: %d\r\n\r\nab" % length)
+
+    def passing(self, seconds: float) -> None:
+        """Let time pass as the reactor does."""
+        for _ in range(int(seconds)):
+            self.bench.pair.run()
+            self.bench.clock.advance(1)
+            self.bench.settings.sweep()
+        self.bench.pair.run()
+
+    @pytest.mark.feature("HTTP-5")
+    def test_trickling_body_is_408(self) -> None:
+        """D02: a body that never stops but comes slower than the least rate is given up."""
+        self.upload()
+        for _ in range(5):
+            self.passing(20)
+            self.bench.sends(self.client, b"x" * 100)
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 408"))
+
+    @pytest.mark.feature("HTTP-5")
+    def test_slow_but_steady_body(self) -> None:
+        """A slow client that keeps to the least rate may take as long as it likes."""
+        self.upload()
+        for _ in range(30):
+            self.passing(20)
+            self.bench.sends(self.client, b"x" * 240 * 20)
+        self.assertEqual((self.client.take(), self.client.disconnecting), (b"", False))
+
+    def test_no_least_rate(self) -> None:
+        """The rate can be switched off; silence still counts."""
+        self.bench.settings.patience = Patience(body_rate=0)
+        self.upload()
+        for _ in range(10):
+            self.passing(50)
+            self.bench.sends(self.client, b"x")
+        self.assertEqual(self.client.take(), b"")
+        self.passing(62)
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 408"))
+
+    @pytest.mark.feature("HTTP-5")
+    def test_body_that_nobody_takes(self) -> None:
+        """The time in which the origin takes nothing is not the client's; then it counts again."""
+        self.upload()
+        self.client.pauseProducing()
+        self.passing(600)
+        self.assertEqual(self.client.take(), b"")
+        self.client.resumeProducing()
+        self.passing(62)
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 408"))
+
+    @pytest.mark.feature("HTTP-5", "HTTP-3")
+    def test_client_that_waits_for_100(self) -> None:
+        """A client that waits to be asked for its body is not slow."""
+        head = b"PUT / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE
+        self.bench.sends(self.client, head + b"Expect: 100-continue\r\nContent-Length: 10\r\n\r\n")
+        self.passing(80)
+        self.assertEqual(self.client.take(), b"")
+        self.bench.pair.opener.streams[0].answer(ResponseHead(100, b"Continue", []), informational=True)
+        self.passing(122)
+        self.assertIn(b"HTTP/1.1 408", self.client.take())
+
+    @pytest.mark.feature("HTTP-5")
+    def test_body_of_an_answered_request(self) -> None:
+        """Once the answer has begun the application's own limits count."""
+        self.upload()
+        self.bench.pair.opener.streams[0].answer(ResponseHead(200, b"OK", []))
+        self.passing(600)
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 200"))
+        self.assertFalse(self.client.aborted or self.client.disconnecting)
+
+    @pytest.mark.feature("HTTP-5")
+    def test_tunnels_may_be_silent(self) -> None:
+        """SCN-5: halves of Remote Desktop Gateway's tunnels are not timed by the front."""
+        for method in (b"RDG_IN_DATA", b"RPC_IN_DATA"):
+            self.client = self.bench.client()
+            self.upload(method=method, length=1 << 30)
+            self.passing(600)
+            self.assertEqual((self.client.take(), self.client.disconnecting), (b"", False))
+
+    def test_pipelined_upload_has_its_own_time(self) -> None:
+        """The time for a body begins with its head, also when that had come before the last answer."""
+        head = b"POST / HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 10\r\n\r\n"
+        self.bench.sends(self.client, get() + head)
+        self.answer()
+        self.client.take()
+        self.passing(55)
+        self.assertEqual(self.client.take(), b"")
+        self.passing(10)
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 408"))
 
     def test_client_that_never_reads_is_cut_off(self) -> None:
         """D03: an answer that nobody reads for two minutes is given up."""

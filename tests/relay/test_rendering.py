@@ -11,6 +11,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.errors import AppproxyError, Phase, Side
+from appproxy.http.serving import BadRequest
 from appproxy.relay.rendering import Rendering, words_for
 from tests.fakes.exchange import FETCHES, FakeExchange
 
@@ -94,3 +95,13 @@ class RenderingTest(SynchronousTestCase):
         self.assertEqual(words_for("x", 418).title, "I'm a Teapot")
         self.assertEqual(words_for("x", 599).title, "Something went wrong here")
         self.assertEqual(words_for("sign-in-expired", 400).title, "This sign-in took too long")
+
+    @pytest.mark.feature("HTTP-8")
+    def test_refusal(self) -> None:
+        """What was no request is told the same things, with a reference of its own."""
+        fields, body = self.rendering.refusal(BadRequest(431, "head too large"), "ref-1")
+        told = {"title": "head too large", "status": 431, "code": "request-head-too-large", "side": "client"}
+        told |= {"phase": "request", "request_id": "ref-1", "time": "2027-01-15T08:00:00Z"}
+        self.assertEqual(msgspec.json.decode(body), told)
+        self.assertIn((b"Content-Type", b"application/problem+json"), fields)
+        self.assertIn((b"Cache-Control", b"no-store"), fields)

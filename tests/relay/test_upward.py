@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from twisted.internet.address import IPv6Address
 from twisted.trial.unittest import SynchronousTestCase
 
+from appproxy.http.forwarded import TrustedProxies
+from appproxy.http.hops import REQUEST_DROP
 from appproxy.http.messages import Field
 from appproxy.relay.front import Front
-from appproxy.relay.upward import upward_fields
+from appproxy.relay.upward import MAX_PASSES, LoopDetected, upward_fields
 from tests.fakes.fronts import Bench, FakeSocket
 
 
@@ -22,19 +25,29 @@ class SixthVersion(FakeSocket):
 
 
 class UpwardTests(SynchronousTestCase):
-    def fields(self, more: bytes = b"", host: bytes = b"hr.example.com", secure: bool = True) -> list[Field]:
+    def fields(
+        self,
+        more: bytes = b"",
+        host: bytes = b"hr.example.com",
+        secure: bool = True,
+        proxies: TrustedProxies | None = None,
+        version: bytes = b"HTTP/1.1",
+    ) -> list[Field]:
         """What goes up for a POST of one octet."""
         bench, told = Bench(), []
         bench.settings.secure = secure
+        bench.settings.proxies = proxies
 
         async def capture(exchange: Any) -> None:
-            told.append(upward_fields(exchange))
+            told.append(upward_fields(exchange, REQUEST_DROP))
 
         bench.settings.responder = capture
         socket = self.socket
         socket.protocol = Front(bench.settings)
         socket.protocol.makeConnection(socket)
-        bench.sends(socket, b"POST /a HTTP/1.1\r\nHost: " + host + b"\r\n" + more + b"Content-Length: 1\r\n\r\nx")
+        bench.sends(
+            socket, b"POST /a " + version + b"\r\nHost: " + host + b"\r\n" + more + b"Content-Length: 1\r\n\r\nx"
+        )
         (fields,) = told
         return list(fields)
 
@@ -69,6 +82,53 @@ class UpwardTests(SynchronousTestCase):
         self.assertNotIn(b"/admin", [value for _, value in fields])
         self.assertEqual(len(self.values(fields, b"forwarded")), 1)
         self.assertEqual(self.values(fields, b"x-forwarded-anything"), [])
+
+    @pytest.mark.feature("HTTP-3")
+    def test_what_trusted_proxies_say(self) -> None:
+        """H10: a proxy that is listed is believed; origins hear what it said, in the relay's own words only."""
+        said = (
+            b"X-Forwarded-For: 203.0.113.9, 198.51.100.20\r\nX-Forwarded-Proto: https\r\n"
+            b"X-Forwarded-Host: ext.example.com\r\nX-Forwarded-Port: 8443\r\nForwarded: for=6.6.6.6\r\n"
+        )
+        trusted = TrustedProxies([ip_network("192.0.2.0/24")])
+        fields = self.fields(said, secure=False, proxies=trusted)
+        self.assertEqual(self.values(fields, b"x-forwarded-for"), [b"198.51.100.20"])
+        self.assertEqual(self.values(fields, b"x-forwarded-host"), [b"ext.example.com:8443"])
+        self.assertEqual(self.values(fields, b"x-forwarded-proto"), [b"https"])
+        self.assertEqual(self.values(fields, b"x-forwarded-port"), [b"8443"])
+        self.assertEqual(
+            self.values(fields, b"forwarded"), [b'for=198.51.100.20;host="ext.example.com:8443";proto=https']
+        )
+        elsewhere = TrustedProxies([ip_network("198.51.100.0/24")])
+        for proxies in (elsewhere, None):
+            fields = self.fields(said, secure=False, proxies=proxies)
+            self.assertEqual(self.values(fields, b"x-forwarded-for"), [b"192.0.2.7"])
+            self.assertEqual(self.values(fields, b"x-forwarded-host"), [b"hr.example.com"])
+            self.assertEqual(self.values(fields, b"x-forwarded-proto"), [b"http"])
+
+    @pytest.mark.feature("HTTP-3")
+    def test_via(self) -> None:
+        """The relay adds its own after the client's, with the version that the client spoke."""
+        self.assertEqual(self.values(self.fields(b"Via: 1.0 fred\r\n"), b"via"), [b"1.0 fred", b"1.1 appproxy"])
+        self.assertEqual(self.values(self.fields(version=b"HTTP/1.0"), b"via"), [b"1.0 appproxy"])
+
+    @pytest.mark.feature("HTTP-3")
+    def test_circles_are_broken(self) -> None:
+        """A request that has been here too often goes no further, in one line or several, whatever it nominates."""
+        self.assertEqual(len(self.values(self.fields(b"Via: 1.1 appproxy\r\n" * (MAX_PASSES - 1)), b"via")), MAX_PASSES)
+        for via in (b"Via: 1.1 appproxy\r\n" * MAX_PASSES, b"Via: 1.1 x" + b", 1.1 appproxy" * MAX_PASSES + b"\r\n"):
+            with self.assertRaises(ValueError):
+                self.fields(via + b"Connection: Via\r\n")  # nothing was told
+            self.assertEqual([failure.type for failure in self.flushLoggedErrors()], [LoopDetected])
+
+    @pytest.mark.feature("SSO-6")
+    def test_nothing_of_the_relays_can_be_nominated(self) -> None:
+        """H02: Connection names what the client has written; the relay writes its own afterwards."""
+        fields = self.fields(b"Connection: X-Forwarded-For, Forwarded, Via, X-Forwarded-Proto, Host\r\n")
+        self.assertEqual(
+            [len(self.values(fields, name)) for name in (b"x-forwarded-for", b"forwarded", b"via")], [1] * 3
+        )
+        self.assertEqual(self.values(fields, b"host"), [b"hr.example.com"])
 
     def test_six_is_quoted(self) -> None:
         """H10: an IPv6 client stands in brackets and quotes where the syntax asks for it, bare where it does not."""
