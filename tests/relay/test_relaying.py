@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from appproxy.applications import Timeouts
+from appproxy.http.websocket_frames import PING_OCTETS
+from appproxy.units import Duration
 from appproxy.wire import frames, heads
 from appproxy.wire.frames import Code, Flag, Kind
 from appproxy.wire.heads import ResponseHead
 from appproxy.wire.windows import INITIAL_WINDOW
 from tests.fakes.channels import RecordingReceiver
-from tests.fakes.fronts import COOKIE, Bench, get
+from tests.fakes.fronts import APPLICATIONS, COOKIE, Bench, get
+from tests.http.test_websocket_frames import frame
 
 OK = ResponseHead(200, b"OK", [])
 SWITCH = ResponseHead(101, b"Switching Protocols", [(b"Upgrade", b"websocket")])
@@ -383,3 +388,84 @@ class PipeTests(RelayingTestCase):
         self.assertNotIn(b"X-Injected", self.client.take())
         self.assertTrue(self.client.aborted)
         self.assertEqual((len(self.bench.tasks), len(self.bench.records)), (0, 1))
+
+
+@pytest.mark.feature("HTTP-4")
+class PingTests(RelayingTestCase):
+    """Idle WebSockets of an application that wants their clients to be pinged."""
+
+    ACCEPT = (b"Sec-WebSocket-Accept", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+
+    def setUp(self) -> None:
+        timeouts = Timeouts(ping=Duration(30))
+        self.bench = Bench([msgspec.structs.replace(each, timeouts=timeouts) for each in APPLICATIONS])
+        self.client = self.bench.client()
+
+    def piped(self, *fields: tuple[bytes, bytes]) -> Any:
+        stream = self.begun(get(more=UPGRADE))
+        stream.answer(ResponseHead(101, b"Switching", [(b"Upgrade", b"websocket"), *fields]), upgrade=True)
+        self.run_()
+        self.client.take()
+        return stream
+
+    def passes(self, seconds: int) -> None:
+        """Time passes; both ends of the channel stay alive."""
+        for _ in range(seconds):
+            self.bench.clock.advance(1)
+            self.run_()
+
+    def test_idle_client(self) -> None:
+        """It is pinged; its answer goes no further, and nothing of it keeps the origin's side from being idle."""
+        stream = self.piped(self.ACCEPT)
+        stream.write(frame(0x1, b"news"))
+        self.run_()
+        self.passes(29)
+        self.assertEqual(self.client.take(), frame(0x1, b"news"))
+        self.passes(2)
+        ping = self.client.take()
+        self.assertEqual((ping[0], len(ping)), (0x89, 2 + PING_OCTETS))
+        self.bench.sends(self.client, frame(0xA, ping[2:], mask=b"abcd") + frame(0x1, b"hi", mask=b"wxyz"))
+        self.assertEqual(self.receiver.data, frame(0x1, b"hi", mask=b"wxyz"))
+
+    def test_only_websockets(self) -> None:
+        """Other protocols, and WebSockets with frames of another kind, are left alone."""
+        for fields in ((), (self.ACCEPT, (b"Sec-WebSocket-Extensions", b"mux"))):
+            self.setUp()
+            self.piped(*fields)
+            self.passes(100)
+            self.assertEqual(self.client.take(), b"")
+
+    def test_nothing_is_left(self) -> None:
+        """However a pinged WebSocket ends, no timer stays; what was held back still goes up."""
+        for end in ("client", "origin", "session", "halves"):
+            self.setUp()
+            stream = self.piped(self.ACCEPT)
+            self.passes(31)
+            ping = self.client.take()
+            self.bench.sends(self.client, frame(0xA, ping[2:], mask=b"abcd")[:7])
+            if end == "client":
+                self.client.lose()
+            elif end == "origin":
+                stream.reset(Code.ORIGIN_BROKE_OFF)
+            elif end == "session":
+                assert self.bench.preauth.session is not None
+                self.bench.preauth.session.cut()
+            else:
+                self.client.protocol.readConnectionLost()
+                self.run_()
+                self.assertEqual(self.receiver.data, frame(0xA, ping[2:], mask=b"abcd")[:7])
+                stream.finish()
+            self.run_()
+            self.assert_nothing_left()
+            self.passes(100)
+            self.assertEqual(self.client.take(), b"", end)
+
+    def test_client_that_does_not_read(self) -> None:
+        """It gets no ping on top of what it has not read."""
+        self.piped(self.ACCEPT)
+        self.client.producer.pauseProducing()
+        self.passes(100)
+        self.assertEqual(self.client.take(), b"")
+        self.client.producer.resumeProducing()
+        self.passes(31)
+        self.assertTrue(self.client.take())
