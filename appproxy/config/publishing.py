@@ -11,13 +11,14 @@ from urllib.parse import quote
 import msgspec
 
 from appproxy.applications import Application, Cookies, CrossOrigin, Segment, SingleSignOn
+from appproxy.config.kerberos import check_kerberos
 from appproxy.config.places import NODE_NAME
 from appproxy.config.urls import is_address, read_origin, read_url
 from appproxy.errors import ConfigError
+from appproxy.expressions import MalformedExpression, parse
 from appproxy.http.addresses import AmbiguousPath, ExternalURL, canonical_path, is_under
 from appproxy.http.hops import IDENTITY, REQUEST_DROP, fold
 
-_SOURCES = "user, groups, claim:NAME or const:TEXT"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 #: Header fields that decide where a message ends or goes, or that the relay itself writes.
@@ -41,6 +42,7 @@ def check_application(application: Application, where: str) -> Application:
     _check_sign_in(application, where)
     _check_client_fields(application.client_fields, f"{where}.client_fields")
     _check_sso(application.sso, where)
+    check_kerberos(application, where)
     _check_times(application, where)
     _check_cookies(application.cookies, f"{where}.cookies")
     _check_home_page(application, where)
@@ -139,7 +141,7 @@ def _with_urls(application: Application, where: str) -> Application:
 def _segment(application: Application, segment: Segment, where: str) -> Segment:
     external, internal = _pair(application, segment.external_url, segment.internal_url, where)
     cors = segment.cors and _checked_cors(segment.cors, f"{where}.cors")
-    return Segment(external_url=str(external), internal_url=str(internal), cors=cors)
+    return Segment(external_url=str(external), internal_url=str(internal), spn=segment.spn, cors=cors)
 
 
 def _pair(
@@ -209,7 +211,7 @@ def _check_sign_in(application: Application, where: str) -> None:
         raise ConfigError(f"{where}.assigned", "has no effect with passthrough, which knows no users; remove it")
     if application.provider:
         raise ConfigError(f"{where}.provider", "has no effect with passthrough, which signs nobody in; remove it")
-    if any(not rule.value.startswith("const:") for rule in application.sso.header):
+    if not all(_is_constant(rule.value) for rule in application.sso.header):
         raise ConfigError(f"{where}.sso.header", 'can only be "const:…" with passthrough, which knows no users')
 
 
@@ -226,7 +228,7 @@ def _check_client_fields(names: tuple[str, ...], where: str) -> None:
 def _check_sso(sso: SingleSignOn, where: str) -> None:
     if sso.mode == "header" and not sso.header:
         raise ConfigError(f"{where}.sso.header", "is missing; say which header gets what")
-    if sso.mode == "none" and sso.header:
+    if sso.mode != "header" and sso.header:
         raise ConfigError(f"{where}.sso.header", 'has an effect with mode = "header" only')
     folded: dict[str, int] = {}
     for position, rule in enumerate(sso.header):
@@ -245,17 +247,21 @@ def _check_field(name: str, where: str) -> None:
         raise ConfigError(where, f"{name} is written by the relay or connector itself; choose another header")
 
 
-def _check_source(value: str, where: str) -> None:
-    source, colon, text = value.partition(":")
-    if value in ("user", "groups") or (source == "claim" and text):
-        return
-    if source == "const" and colon:
-        if re.search(r"[\x00-\x1f\x7f]", text) or text != text.strip():
-            raise ConfigError(where, "has control characters, or space at an end")
-    elif "(" in value:
-        raise ConfigError(where, f"expressions are not available in this release; use {_SOURCES}")
-    else:
-        raise ConfigError(where, f"{value!r} is not a source; use {_SOURCES}")
+def _check_source(text: str, where: str) -> None:
+    try:
+        expression = parse(text)
+    except MalformedExpression as problem:
+        raise ConfigError(where, str(problem)) from None
+    said = expression.value({}) if expression.constant else None
+    if isinstance(said, str) and (re.search(r"[\x00-\x1f\x7f]", said) or said != said.strip()):
+        raise ConfigError(where, "has control characters, or space at an end")
+
+
+def _is_constant(text: str) -> bool:
+    try:
+        return parse(text).constant
+    except MalformedExpression:
+        return True  # told where it stands
 
 
 def _check_home_page(application: Application, where: str) -> None:

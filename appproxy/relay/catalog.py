@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from appproxy.applications import Application, Segment, to_document
+from appproxy.expressions import parse
 from appproxy.http.addresses import ExternalURL
 from appproxy.http.cors import CrossOriginRules
 from appproxy.http.hops import REQUEST_DROP, fold
@@ -46,9 +47,9 @@ class Published:
         self.drop = REQUEST_DROP.difference(map(fold, (name.encode("ascii") for name in application.client_fields)))
         self.pinned = application.origin.pinned
         self.ping = float(application.timeouts.ping)
-        sources = [rule.value for rule in application.sso.header] if application.sso.mode == "header" else []
-        self._claims = tuple(source.partition(":")[2] for source in sources if source.startswith("claim:"))
-        self._groups = "groups" in sources
+        told = [parse(rule.value) for rule in application.sso.header] if application.sso.mode == "header" else []
+        self._claims = tuple(sorted({claim for expression in told for claim in expression.claims}))
+        self._groups = any(expression.groups for expression in told)
 
     def __repr__(self) -> str:
         return f"<Published {self.id} at {self.external}>"

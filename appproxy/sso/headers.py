@@ -3,17 +3,19 @@
 Whatever a client sends under the name of a rule is removed first, in every spelling that some origin reads as the same
 name (``X_Remote_User``, ``x.remote.user``), from heads and trailers, also where nobody has signed in.
 
-Values are UTF-8.  A list becomes its members with commas between them; a comma within a member is written ``%2C``.
-What is not there (a claim that this user does not have) leaves the field out.
+Values are expressions (:mod:`appproxy.expressions`), written as UTF-8.  A list becomes its members with commas between
+them; a comma within a member is written ``%2C``.  What is not there (a claim that this user does not have), or is made
+nothing of, leaves the field out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from appproxy.applications import HeaderRule
 from appproxy.errors import ConfigError
+from appproxy.expressions import Expression, MalformedExpression, NoText, Value, parse
 from appproxy.http.hops import drop_aliases, fold
 from appproxy.http.messages import FRAMING, Field, is_token, is_value
 from appproxy.sso.method import Method, SignOnFailed
@@ -22,9 +24,6 @@ from appproxy.sso.method import Method, SignOnFailed
 MAX_VALUE_BYTES: Final = 8 * 1024
 #: Fields with a meaning of their own in the message, which no rule may set.
 RESERVED: Final = FRAMING | {b"host", b"te", b"upgrade", b"expect", b"trailer", b"via", b"x-request-id"}
-
-#: Finds a rule's value in an identity: text, or None for no field.
-Source = Callable[[Mapping[str, Any]], "str | None"]
 
 
 class HeaderSignOn(Method):
@@ -38,7 +37,7 @@ class HeaderSignOn(Method):
     lasting = True
 
     def __init__(self, rules: Iterable[HeaderRule]) -> None:
-        self._rules: list[tuple[bytes, Source]] = []
+        self._rules: list[tuple[bytes, Expression]] = []
         for position, rule in enumerate(rules):
             where = f"sso.header[{position}]"
             self._rules.append((_name(rule.name, where), _source(rule.value, where)))
@@ -49,9 +48,12 @@ class HeaderSignOn(Method):
         signed = drop_aliases(fields, self._names)
         known = identity or {}
         for name, source in self._rules:
-            text = source(known)
-            if text is not None:
-                signed.append((name, _value(name, text)))
+            try:
+                value = source.value(known)
+            except NoText as problem:
+                raise SignOnFailed(f"{name.decode()}: {problem}") from None
+            if value is not None and (value or source.constant):
+                signed.append((name, _value(name, _text(value))))
         return signed
 
     def clean_trailers(self, trailers: Sequence[Field]) -> Sequence[Field]:
@@ -66,33 +68,20 @@ def _name(text: str, where: str) -> bytes:
     return name
 
 
-def _source(text: str, where: str) -> Source:
-    kind, colon, argument = text.partition(":")
-    if text == "user":
-        return lambda identity: _text(identity.get("user"))
-    if text == "groups":
-        return lambda identity: _text(identity.get("groups"))
-    if kind == "claim" and argument:
-        return lambda identity: _text((identity.get("claims") or {}).get(argument))
-    if kind == "const" and colon:
-        if not is_value(argument.encode("utf-8")):
-            raise ConfigError(f"{where}.value", "has control characters or spaces at its ends")
-        return lambda identity: argument
-    raise ConfigError(f"{where}.value", f'{text!r} is not known; write "user", "groups", "claim:NAME" or "const:TEXT"')
+def _source(text: str, where: str) -> Expression:
+    try:
+        expression = parse(text)
+    except MalformedExpression as problem:
+        raise ConfigError(f"{where}.value", str(problem)) from None
+    if expression.constant and not is_value(_text(expression.value({})).encode("utf-8")):
+        raise ConfigError(f"{where}.value", "has control characters or spaces at its ends")
+    return expression
 
 
-def _text(value: object) -> str | None:
-    """A claim as text; None when there is none to tell."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str | int | float):
-        return str(value)
-    if isinstance(value, list | tuple):
-        members = [_text(member) for member in value]
-        return ",".join(member.replace(",", "%2C") for member in members if member is not None) or None
-    raise SignOnFailed("a claim with parts of its own cannot be a header")
+def _text(value: Value) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return ",".join(member.replace(",", "%2C") for member in value)
 
 
 def _value(name: bytes, text: str) -> bytes:

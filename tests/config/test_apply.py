@@ -74,18 +74,18 @@ MISTAKES = {
         HR + "connector_group: fail-over groups are not available in this release; name one"
     ),
     written(preauthentication='"saml"'): HR + "preauthentication: 'saml' is not one of \"oidc\", \"passthrough\"",
-    written(sso__mode='"kerberos"'): HR + 'sso.mode: "kerberos" is not available in this release; use none or header',
-    written(sso__mode='"heeder"'): HR + 'sso.mode: \'heeder\' is not one of "none", "header"',
-    written(sso__spn='"HTTP/hr"'): HR + "sso.spn: not available in this release; remove it",
+    written(sso__mode='"form"'): HR + 'sso.mode: "form" is not available in this release; use none, header or kerberos',
+    written(sso__mode='"heeder"'): HR + 'sso.mode: \'heeder\' is not one of "none", "header", "kerberos"',
+    written(sso__spn='"HTTP/hr"'): HR + 'sso.spn: has an effect with mode = "kerberos" only',
     written(sso__mode='"header"'): HR + "sso.header: is missing; say which header gets what",
     header("X Remote", "user"): HR + "sso.header[0].name: 'X Remote' is not the name of a header",
     header("Content_Length", "user"): HR + f"sso.header[0].name: Content_Length {_RESERVED}",
     header("X-Forwarded-For", "user"): HR + f"sso.header[0].name: X-Forwarded-For {_RESERVED}",
     header("Cookie", "user"): HR + f"sso.header[0].name: Cookie {_RESERVED}",
     header("X-User", "email"): HR + f"sso.header[0].value: 'email' is not a source; {_SOURCES}",
-    header("X-User", "claim:"): HR + f"sso.header[0].value: 'claim:' is not a source; {_SOURCES}",
-    header("X-User", "lower(user)"): (
-        HR + f"sso.header[0].value: expressions are not available in this release; {_SOURCES}"
+    header("X-User", "claim:"): HR + f"sso.header[0].value: 'claim' is not a source; {_SOURCES}",
+    header("X-User", "lowr(user)"): (
+        HR + "sso.header[0].value: 'lowr' is not a function; did you mean 'lower'?"
     ),
     header("X-User", "const:a\\nX-Admin: 1"): HR + "sso.header[0].value: has control characters, or space at an end",
     header("X-User", "user").replace("[{", '[{ name = "x_user", value = "groups" }, {'): (
@@ -231,7 +231,7 @@ class TestReading(Written):
 
     def test_keys_of_later_releases_may_ask_for_nothing(self) -> None:
         """A file with everything of later releases turned off is accepted."""
-        self.read(written(rule="[]", api="{}", sso__spn='""'))
+        self.read(written(rule="[]", api="{}"))
 
     @pytest.mark.feature("PUB-5")
     def test_segments(self) -> None:
