@@ -10,7 +10,7 @@ from typing import Any
 from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 from hpack import Encoder
 
 from appproxy.http.intake import PREFACE
@@ -86,8 +86,7 @@ class Client:
         self.goaway: tuple[int, int] | None = None
         self.settings: dict[int, int] = {}
         self.takes = True
-        if window != 65535:
-            self.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
+        self.h2.local_settings = Settings(client=True, initial_values={SettingCodes.INITIAL_WINDOW_SIZE: window})
         self.h2.initiate_connection()
         if window > 65535:
             self.h2.increment_flow_control_window(window - 65535)
