@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +16,7 @@ from appproxy.config.places import NODE_NAME
 from appproxy.config.urls import is_address, read_origin, read_url
 from appproxy.errors import ConfigError
 from appproxy.expressions import MalformedExpression, parse
-from appproxy.http.addresses import AmbiguousPath, ExternalURL, canonical_path, is_under
+from appproxy.http.addresses import AmbiguousPath, ExternalURL, canonical_path, is_never_published, is_under
 from appproxy.http.hops import IDENTITY, REQUEST_DROP, fold
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -152,7 +152,7 @@ def _pair(
     internal = read_url(internal_url, f"{where}.internal_url", wildcard=True)
     if internal.wildcard and not external.wildcard:
         raise ConfigError(f"{where}.internal_url", f"{internal} is a wildcard, but external_url is not")
-    if is_address(internal.host) and _is_forbidden(ip_address(internal.host.strip("[]"))):
+    if is_address(internal.host) and is_never_published(ip_address(internal.host.strip("[]"))):
         problem = f"{internal.host} is link-local, unspecified or multicast; such addresses are never published"
         raise ConfigError(f"{where}.internal_url", problem)
     return external, internal
@@ -194,13 +194,6 @@ def _checked_cors(cors: CrossOrigin, where: str) -> CrossOrigin:
 
 def _origin(origin: str, where: str) -> str:
     return str(read_origin(origin, where, wildcard=True)).removesuffix("/")
-
-
-def _is_forbidden(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is one that no intranet application has, but cloud metadata services and tricks do (M04)."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address.is_link_local or address.is_unspecified or address.is_multicast
 
 
 def _check_sign_in(application: Application, where: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 
-from appproxy.http.addresses import InternalURL
+from appproxy.config.urls import is_address
+from appproxy.http.addresses import InternalURL, is_never_published
 
 
 class AllowList:
@@ -20,9 +22,12 @@ class AllowList:
             self._origins = tuple(InternalURL.parse(entry, "connector.allow") for entry in entries)
 
     def allows(self, scheme: str, host: str, port: int) -> bool:
-        """Whether that origin may be dialled; *host* is canonical."""
+        """Whether that origin may be dialled; *host* is canonical.
+
+        Without a list everything, but for addresses that nobody publishes (M04), whatever the relay assigns.
+        """
         if self._origins is None:
-            return True
+            return not (is_address(host) and is_never_published(ip_address(host.strip("[]"))))
         return any(origin.scheme == scheme and origin.port == port and origin.matches(host) for origin in self._origins)
 
     def allows_any_of(self, wildcard: InternalURL) -> bool:

@@ -31,6 +31,7 @@ from appproxy.connector.dialing import Dialling
 from appproxy.connector.enrolment import ENROL_AGAIN, Enrolment
 from appproxy.connector.origin import Origins
 from appproxy.connector.renewal import LOOK_SECONDS, Renewal
+from appproxy.connector.resolving import origin_resolver
 from appproxy.connector.serve import Serving
 from appproxy.errors import ConfigError, Side
 from appproxy.logs import AccessLog, EventLog, attach
@@ -60,6 +61,7 @@ class ConnectorService(Service):
         self._reactor = reactor
         self._tasks = Tasks()
         self._deadlines = Deadlines(reactor)
+        self._resolve = origin_resolver(reactor)
         allow = AllowList(config.connector.allow)
         self._assignments = Assignments(self._dial_origin, self._deadlines, allow, config.origin.ca_file)
         self._events: EventLog | None = None
@@ -221,7 +223,7 @@ class ConnectorService(Service):
     def _dial_origin(
         self, host: str, port: int, factory: Any, tls: ClientTLS | None, seconds: float
     ) -> Coroutine[Deferred[Any], Any, Any]:
-        return dial(self._reactor, host, port, factory, tls, seconds)
+        return dial(self._reactor, host, port, factory, tls, seconds, resolve=self._resolve)
 
     def _record(self, head: RequestHead, status: int, up: int, down: int, seconds: float, cause: str) -> None:
         standing = head.standing

@@ -177,6 +177,13 @@ def swap_prefix(path: bytes, old: bytes, new: bytes) -> bytes:
     return swapped
 
 
+def is_never_published(address: IPv4Address | IPv6Address) -> bool:
+    """Whether an address is one that no intranet application has, but cloud metadata services and tricks do (M04)."""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address.is_link_local or address.is_unspecified or address.is_multicast
+
+
 @dataclass(frozen=True, slots=True)
 class _Address:
     """Scheme, host, port and path of something published; *wildcard* stands for one or more labels before the host."""

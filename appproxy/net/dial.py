@@ -64,7 +64,7 @@ async def dial(
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         targets: Sequence[Target] = [(family, (host, port))]
     else:
-        resolving = (resolve or _system_resolver(reactor))(host, port)
+        resolving = (resolve or system_resolver(reactor))(host, port)
         targets = await deadline.limit(resolving, DnsFailed(f"{host}: no answer within {timeout:g} s"))
         if not targets:
             raise DnsFailed(f"{host} has no address")
@@ -114,7 +114,9 @@ class _Deadline:
         return step.addBoth(ended)
 
 
-def _system_resolver(reactor: Any) -> Resolve:
+def system_resolver(reactor: Any) -> Resolve:
+    """The system's name service, asked in the reactor's threads."""
+
     def look_up(host: str, port: int) -> list[Target]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -5,6 +5,7 @@ Everything is bounded: a program that does not become ready in time, or does not
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -124,6 +125,8 @@ class Deployment:
         self.programs: list[Program] = []
         self.relay_more = relay_more
         self.connector_more = connector_more
+        #: Where clients come in besides.
+        self.further_ports: tuple[int, ...] = ()
         #: More of the relay's ``[listen]``.
         self.listen_more = ""
         self.relay: Program | None = None
@@ -155,6 +158,7 @@ class Deployment:
 
     def start_relay(self) -> Program:
         """Start the relay, again with the same state after it was stopped or killed."""
+        clients = [f"tls:{port}:interface=127.0.0.1" for port in (self.clients_port, *self.further_ports)]
         config = self.write(
             "relay.toml",
             f"""
@@ -163,7 +167,7 @@ public_url = "{self.public_url}"
 state_dir = "relay"
 node = "relay-test"
 [listen]
-clients = ["tls:{self.clients_port}:interface=127.0.0.1"]
+clients = {json.dumps(clients)}
 connectors = "tls:{self.connectors_port}:interface=127.0.0.1"
 connect_url = "{self.connect_url}"
 {self.listen_more}

@@ -48,7 +48,7 @@ class PortalTest(SynchronousTestCase):
 
     @pytest.mark.feature("PUB-5", "PUB-6", "PUB-7")
     def test_addresses(self) -> None:
-        """The first address that is one, with the home page below its root; the alternate one where links lead there."""
+        """The first address that is one, with the home page below its root; the alternate one where links lead."""
         first = Segment(external_url="https://*.x.example.test/", internal_url="http://x.test/")
         second = Segment(external_url="https://x.example.test/a/", internal_url="http://x.test/")
         more = {"connector_group": "hq", "assigned": EVERYONE, "home_page": "home?x=1"}
