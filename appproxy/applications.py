@@ -23,11 +23,50 @@ class HeaderRule(Value, frozen=True):
     value: str
 
 
+#: What stands behind the names of identities; the claims are what Entra calls these properties of a user.
+NAMED_IDENTITIES = {
+    "userPrincipalName": "user",
+    "userPrincipalUsername": "user",
+    "onPremisesUserPrincipalName": "claim:onpremisesuserprincipalname",
+    "onPremisesUserPrincipalUsername": "claim:onpremisesuserprincipalname",
+    "onPremisesSAMAccountName": "claim:onpremisessamaccountname",
+}
+
+
 class SingleSignOn(Value, frozen=True):
     """How the origin is told who the user is."""
 
-    mode: Literal["none", "header"] = "none"
+    mode: Literal["none", "header", "kerberos"] = "none"
     header: tuple[HeaderRule, ...] = ()
+    #: Of the origin, with ``{host}`` and ``{port}`` of the internal address; empty: ``HTTP/{host}``.
+    spn: str = ""
+    #: Which name the KDC is asked for the user by, see :mod:`appproxy.sso.names`; or an expression.
+    identity: str = "userPrincipalName"
+    #: Of users and services that are named without one; empty: the connector's own.
+    realm: str = ""
+    mechanism: Literal["spnego", "kerberos"] = "spnego"
+    #: False: the ticket goes along once the origin asks for one.
+    preemptive: bool = True
+    #: What the origin has to prove: nothing; whatever it offers; or itself with every answer.
+    mutual: Literal["off", "offered", "required"] = "offered"
+    #: Tie tickets for ``https`` origins to the origin's certificate.
+    channel_binding: bool = True
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """Everything that is told of a user, as :mod:`appproxy.expressions` has it."""
+        match self.mode:
+            case "header":
+                return tuple(rule.value for rule in self.header)
+            case "kerberos":
+                return (self.identity_expression,)
+            case _:
+                return ()
+
+    @property
+    def identity_expression(self) -> str:
+        """What *identity* is taken from, as :mod:`appproxy.expressions` has it."""
+        return NAMED_IDENTITIES.get(self.identity, self.identity)
 
 
 class Assigned(Value, frozen=True):
@@ -146,6 +185,8 @@ class Application(Value, frozen=True):
     #: Answers say that it is being worked on.
     maintenance: bool = False
     #: Fields that clients may set although origins take them for a gateway's word.
+    #: For Kerberos, instead of the application's.
+    spn: str = ""
     client_fields: tuple[str, ...] = ()
     sso: SingleSignOn = SingleSignOn()
     translate: Translate = Translate()

@@ -89,7 +89,7 @@ def _application(table: Any, key: str, place: Place) -> Application:
         sso = table.get("sso")
         if isinstance(sso, dict) and sso.get("mode") in _LATER_MODES:
             raise place.error(
-                f"{key}.sso.mode", f'"{sso["mode"]}" is not available in this release; use none or header'
+                f"{key}.sso.mode", f'"{sso["mode"]}" is not available in this release; use none, header or kerberos'
             )
     application = convert(table, Application, place, LATER, Path(), key)
     return check_application(application, place.of(key))

@@ -10,6 +10,7 @@ import msgspec
 
 from appproxy.applications import Value
 from appproxy.config.converting import Place, convert
+from appproxy.config.kerberos import Kerberos, check_settings
 from appproxy.config.listening import ListenAddress
 from appproxy.config.places import NODE_NAME, UNSET, state_folder
 from appproxy.config.reading import Logging, overlay, place_logs, read_toml
@@ -21,10 +22,6 @@ from appproxy.errors import ConfigError
 LATER: dict[str, tuple[object, ...]] = {
     "egress": ({}, {"proxy": ""}),
     "egress.proxy": ("",),
-    "kerberos": ({},),
-    "kerberos.principal": ("",),
-    "kerberos.keytab_file": ("",),
-    "kerberos.krb5_config_file": ("",),
     "listen.metrics": ("",),
 }
 
@@ -78,6 +75,7 @@ class ConnectorConfig(Value, frozen=True):
 
     connector: Connector
     origin: OriginSettings = OriginSettings()
+    kerberos: Kerberos = Kerberos()
     listen: ConnectorListen = ConnectorListen()
     logging: Logging = Logging()
 
@@ -94,6 +92,7 @@ def read_connector(path: str | Path, environ: Mapping[str, str]) -> ConnectorCon
     config = convert(document, ConnectorConfig, place, LATER, folder)
     _check_file(config.origin.ca_file, "origin.ca_file", place)
     _check_file(config.connector.relay_ca_file, "connector.relay_ca_file", place)
+    check_settings(config.kerberos, place)
     connector = _check_connector(config.connector, place)
     if connector.state_dir is UNSET:
         connector = msgspec.structs.replace(connector, state_dir=state_folder(environ, "appproxy-connector"))

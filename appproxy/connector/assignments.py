@@ -22,7 +22,9 @@ from appproxy.errors import ConfigError
 from appproxy.http.addresses import ExternalURL, InternalURL
 from appproxy.http.translate import Atlas, Translation
 from appproxy.net.tls import ClientTLS, client_tls
+from appproxy.sso.delegation import Delegation
 from appproxy.sso.headers import HeaderSignOn
+from appproxy.sso.kerberos import KerberosSignOn
 from appproxy.sso.method import Method
 from appproxy.sso.none import NoSignOn
 
@@ -100,12 +102,19 @@ class Assignments:
 
     :param dial: connects to an origin.
     :param ca_file: authorities for ``https`` origins beside the system's.
+    :param delegation: the connector's account in a Kerberos realm.
     """
 
     def __init__(
-        self, dial: DialOrigin, deadlines: Deadlines, allow: AllowList | None = None, ca_file: Path | None = None
+        self,
+        dial: DialOrigin,
+        deadlines: Deadlines,
+        allow: AllowList | None = None,
+        ca_file: Path | None = None,
+        delegation: Delegation | None = None,
     ) -> None:
         self.version = 0
+        self._delegation = delegation
         self._dial = dial
         self._deadlines = deadlines
         self._allow = allow or AllowList()
@@ -176,7 +185,7 @@ class Assignments:
     def _compile(self, read: _Read, atlas: Atlas, before: _Pools) -> tuple[Assigned, list[str]]:
         """An application, and why some of its addresses are not served; :raises ConfigError: it cannot be served."""
         application = read.application
-        sso = HeaderSignOn(application.sso.header) if application.sso.mode == "header" else NoSignOn()
+        sso = self._method(application)
         tls = self._tls(application) if any(route.internal.scheme == "https" for route in read.routes) else None
         find_pool = partial(self._find_pool, application, tls, before)
         addresses: dict[str, Address] = {}
@@ -193,6 +202,18 @@ class Assignments:
     def _allows(self, internal: InternalURL) -> bool:
         """Whether that origin, or some host of that wildcard, may be dialled."""
         if internal.wildcard:
+    def _method(self, application: Application) -> Method:
+        """How the application's origins learn who asks; :raises ConfigError: this connector cannot tell them."""
+        match application.sso.mode:
+            case "header":
+                return HeaderSignOn(application.sso.header)
+            case "kerberos":
+                if self._delegation is None:
+                    raise ConfigError("sso.mode", "this connector has no [kerberos] account in its settings")
+                return KerberosSignOn(application, self._delegation)
+            case _:
+                return NoSignOn()
+
             return self._allow.allows_any_of(internal)
         return self._allow.allows(internal.scheme, internal.host, internal.port)
 

@@ -18,6 +18,7 @@ from appproxy.errors import AppproxyError
 from appproxy.http.messages import Field
 from appproxy.sso.method import Method
 from appproxy.tasks import Task
+from appproxy.wire.frames import Code
 from appproxy.wire.heads import RequestHead, ResponseHead
 
 
@@ -31,8 +32,8 @@ class Carriage:
     """
 
     __slots__ = (
-        "_connection", "_done", "_dropping", "_ended", "_held", "_trailers", "head", "journey", "limit", "sso",
-        "status", "stream",
+        "_answered", "_connection", "_done", "_dropping", "_ended", "_held", "_sent", "_trailers", "head",
+        "journey", "limit", "sso", "status", "stream",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, head: RequestHead, ended: bool) -> None:
@@ -44,7 +45,9 @@ class Carriage:
         self.status = 0
         self._connection: OriginConnection | None = None
         self._held: list[bytes] = []
+        self._sent: list[bytes] | None = []  # the whole body, where it had come before it was sent
         self._ended = ended  # the relay's half
+        self._answered = False  # wholly
         self._trailers: Sequence[Field] = ()
         self._done: Deferred[None] | None = None
         self._dropping = False  # bytes that no connection waits for
@@ -94,11 +97,35 @@ class Carriage:
         """The head is sent; the body follows as it comes."""
         self._connection = connection
         connection.registerProducer(self, True)
-        for data in self.take_held():
+        held = self.take_held()
+        whole = held or self._sent or []
+        self._sent = whole if self._ended else None
+        for data in whole:
             connection.write(data)
+        for data in held:
             self.stream.consumed(len(data))
         if self._ended:
             self._finish()
+
+    def rewind(self) -> bool:
+        """Whether the request can be sent once more: it has no body, or all of it had come before it was sent."""
+        return self._sent is not None
+
+    @property
+    def sending(self) -> bool:
+        """Whether some of the request's body is still to be written."""
+        return self._connection is not None
+
+    def cut_off(self) -> None:
+        """The connection is gone.
+
+        Whoever has his whole answer and still sends loses nothing, unless what he sends counts by itself: where his
+        connection is bound to the origin's it goes with it.
+        """
+        self._connection = None
+        self._dropping = True
+        if self._answered and self.head.affinity:
+            self.stream.reset(Code.ORIGIN_BROKE_OFF, "the origin took no more of the request")
 
     def take_held(self) -> list[bytes]:
         """What came before there was anywhere to put it; whoever takes it gives the credit back."""
@@ -139,6 +166,7 @@ class Carriage:
     def answer_whole(self, head: ResponseHead, response: OriginResponse) -> None:
         """Send an answer that came in one piece."""
         stream = self.stream
+        self._answered = True
         self.drop_body()
         if response.trailers:
             stream.answer(head)
@@ -166,6 +194,7 @@ class Carriage:
     def body_ended(self, data: bytes, trailers: Sequence[Field]) -> None:
         """The last of it."""
         stream = self.stream
+        self._answered = True
         stream.unregisterProducer()
         if trailers:
             stream.write(data)

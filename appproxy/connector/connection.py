@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from appproxy.connector.deadlines import NEVER, Deadlines
-from appproxy.connector.exchange import Asked, OriginResponse, Pipe
+from appproxy.connector.exchange import Asked, OriginResponse, Pipe, RequestBody
 from appproxy.connector.failures import OriginBrokeOff, OriginIdle, OriginNotHTTP, OriginTimeout
 from appproxy.errors import AppproxyError
 from appproxy.http.messages import Field
@@ -59,7 +59,7 @@ class OriginConnection:
     """
 
     __slots__ = (
-        "_asked", "_conversation", "_deadlines", "_events", "_paused", "_pipe", "_pool", "_requesting", "_used",
+        "_asked", "_body", "_conversation", "_deadlines", "_events", "_paused", "_pipe", "_pool", "_requesting", "_used",
         "deadline", "response", "transport",
     )  # fmt: skip
 
@@ -68,6 +68,7 @@ class OriginConnection:
         self._deadlines = deadlines
         self._conversation = ClientConversation()
         self._asked: Asked | None = None
+        self._body: RequestBody | None = None  # while it is on its way
         self._pipe: Pipe | None = None
         self._events: list[Event] | None = None  # held back until somebody takes the body
         self._requesting = False  # the request's body is still on its way
@@ -88,8 +89,9 @@ class OriginConnection:
         asked.connection = self
         self._asked = asked
         try:
+            more = asked.more if asked.sign is None else (*asked.more, *asked.sign(self.transport))
             octets = self._conversation.begin(
-                asked.method, asked.target, asked.lines, asked.length, asked.chunked, asked.upgrade, asked.more
+                asked.method, asked.target, asked.lines, asked.length, asked.chunked, asked.upgrade, more
             )
         except AppproxyError as failure:  # nothing was sent
             self._asked = None
@@ -101,6 +103,7 @@ class OriginConnection:
             self.deadline = self._deadlines.after(asked.patience)
         else:
             self._requesting = True
+            self._body = asked.body
             self.deadline = self._deadlines.after(self._pool.idle)
             asked.body.start(self)
 
@@ -132,6 +135,7 @@ class OriginConnection:
             self._break_off(failure)
             return
         self._requesting = False
+        self._body = None
         self.transport.unregisterProducer()
         self.transport.write(octets)
         if self._asked is None:  # the answer has ended already
@@ -346,9 +350,12 @@ class OriginConnection:
     def abandon(self) -> None:
         """Close at once; whoever asked hears no more."""
         self._requesting = False
+        body, self._body = self._body, None
         self._asked = self.response = self._pipe = self._events = None
         self._leave()
         self.transport.abortConnection()
+        if body is not None:
+            body.cut_off()
 
     def give_up(self, asked: Asked, failure: AppproxyError) -> None:
         """Close, if *asked* is what this connection carries."""

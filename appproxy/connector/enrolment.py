@@ -238,7 +238,7 @@ class WholeBody:
     def pauseProducing(self) -> None:
         """It is small."""
 
-    resumeProducing = stopProducing = pauseProducing
+    resumeProducing = stopProducing = cut_off = pauseProducing
 
 
 class Collecting:

@@ -26,6 +26,9 @@ class RequestBody(Protocol):
     def start(self, connection: OriginConnection) -> None:
         """The head is sent; the body may follow."""
 
+    def cut_off(self) -> None:
+        """The connection is gone before the body's end."""
+
 
 class ResponseBody(Protocol):
     """Where an answer's body goes."""
@@ -59,13 +62,14 @@ class Asked:
     :ivar target: as the origin is to read it, octet for octet; *lines* likewise, without framing; *more* follow them.
     :ivar length: of the body, if known; *chunked* if it is not.
     :ivar interim: is told of each 1xx answer.
+    :ivar sign: makes of a connection's transport the fields that prove whose request it is.
     :ivar patience: seconds from the end of the request to the head of its answer.
     :ivar answered: fires with an :class:`OriginResponse`; cancelling it closes the connection.
     """
 
     __slots__ = (
         "answered", "body", "chunked", "connection", "deadline", "interim", "length", "lines", "method", "more",
-        "patience", "pool", "target", "upgrade",
+        "patience", "pool", "sign", "target", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -81,8 +85,10 @@ class Asked:
         upgrade: bool = False,
         more: Sequence[Field] = (),
         patience: float | None = None,
+        sign: Callable[[Any], Sequence[Field]] | None = None,
     ) -> None:
         self.pool = pool
+        self.sign = sign
         self.patience = pool.first_byte if patience is None else patience
         self.method = method
         self.target = target

@@ -138,6 +138,21 @@ class Pool:
         self._single.add(pool)
         return pool
 
+    def apart(self, on_empty: Callable[[], object]) -> Pool:
+        """Another pool to the same origin, whose connections stay apart from all others.
+
+        :param on_empty: is called when it has none any more.
+        """
+
+        def emptied(pool: Pool) -> None:
+            self._single.discard(pool)
+            on_empty()
+            self._settle()
+
+        pool = Pool(self.name, self._dial, self._deadlines, self._timeouts, emptied)
+        self._single.add(pool)
+        return pool
+
     def give_back(self, connection: OriginConnection) -> None:
         """A connection is free: it goes to whoever waits longest, or rests."""
         if self._waiting:

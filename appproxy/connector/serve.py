@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from appproxy.channel.protocol import Channel
@@ -14,19 +14,22 @@ from appproxy.channel.stream import Stream
 from appproxy.connector.assignments import Assigned, Assignments
 from appproxy.connector.carriage import Carriage
 from appproxy.connector.deadlines import Deadlines, Limit
-from appproxy.connector.exchange import Asked
+from appproxy.connector.exchange import Asked, OriginResponse
 from appproxy.connector.failures import ExchangeTimeout, MalformedRequest, OriginNotHTTP, reset_code
 from appproxy.connector.origin import Origins
 from appproxy.connector.places import Place
 from appproxy.connector.pool import Pool
+from appproxy.connector.proving import Signing, UserPools, ask_signed
 from appproxy.connector.reservations import Reservations
 from appproxy.connector.upgrade import BytePipes
-from appproxy.errors import AppproxyError, Side
+from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http import messages
 from appproxy.http.messages import TUNNEL_METHODS, Field, FieldLines, is_token
 from appproxy.http.translate import Translation
 from appproxy.tasks import Tasks
 from appproxy.wire.frames import Code
+from appproxy.sso.kerberos import KerberosSignOn, Signer
+from appproxy.sso.negotiate import without_challenges
 from appproxy.wire.heads import CONNECTOR, RequestHead, ResponseHead
 
 #: Told of every finished exchange: its request head, the answer's status (0: none), bytes up and down, seconds, and
@@ -55,6 +58,7 @@ class Serving:
         self.reservations = Reservations()
         #: Exchanges under way.
         self.journeys: set[Carriage] = set()
+        self._users = UserPools()
 
     def stream_opened(self, stream: Stream, head: RequestHead, end: bool, upgrade: bool) -> None:
         """channel.stream.Opener: a request arrived."""
@@ -109,28 +113,42 @@ class Serving:
         pool = place.pool
         if head.affinity:
             pool = self.reservations.pool(stream.channel, head.affinity, pool)
+        signer = prepared.signer
         elif tunnel or prepared.pinned:
             raise MalformedRequest("no client connection to pin it to")
+        elif signer is not None:
+            pool = self._users.pool(pool, signer.user.text)
         carriage.sso = application.sso
         body = None if upgrade else carriage.body
         if head.length and body is None:
             raise MalformedRequest("a length without a body")
 
-        asked = Asked(
-            pool,
-            head.method,
-            place.target_up(head.target),
-            prepared.lines,
-            lambda interim: _pass_interim(stream, place.translation, interim),
-            length=head.length,
-            chunked=body is not None and head.length is None,
-            upgrade=upgrade,
-            more=[(b"X-Request-ID", head.request_id.encode("utf-8"))] if head.request_id else (),
-            patience=max(pool.first_byte, pool.idle) if tunnel else None,
-        )
-        if pool.total and not tunnel and not upgrade:
-            carriage.limit = Limit(self._deadlines, pool.total, partial(_overrun, asked, pool))
-        response = await self._origins.ask(asked, body)
+        def send(sign: Signing | None = None) -> Deferred[OriginResponse]:
+            asked = Asked(
+                pool,
+                head.method,
+                place.target_up(head.target),
+                prepared.lines,
+                lambda interim: _pass_interim(stream, place.translation, interim),
+                length=head.length,
+                chunked=body is not None and head.length is None,
+                upgrade=upgrade,
+                more=[(b"X-Request-ID", head.request_id.encode("utf-8"))] if head.request_id else (),
+                patience=max(pool.first_byte, pool.idle) if tunnel else None,
+                sign=sign,
+            )
+            if pool.total and not tunnel and not upgrade:
+                if carriage.limit is not None:
+                    carriage.limit.stop()
+                carriage.limit = Limit(self._deadlines, pool.total, partial(_overrun, asked, pool))
+            return self._origins.ask(asked, body)
+
+        if signer is None:
+            response = await send()
+            fields = _framed_once(response.head)
+        else:
+            response = await ask_signed(signer, send, carriage)
+            fields = without_challenges(_framed_once(response.head))
 
         answer = response.head
         carriage.status = answer.status
@@ -150,15 +168,15 @@ def _overrun(asked: Asked, pool: Pool) -> None:
 
 
 def _tell(carriage: Carriage, failure: AppproxyError) -> None:
-    """Say why there is no answer, or no more of it: what the client did wrong as an answer, all else as a code."""
+    """Say why there is no answer, or no more of it: what has a name of its own as an answer, all else as a code."""
     stream = carriage.stream
-    if failure.side is Side.CLIENT and not carriage.status:
+    if (failure.side is Side.CLIENT or failure.phase is Phase.SSO) and not carriage.status:
         carriage.status = failure.status
         carriage.drop_body()
         fields = [(b"Content-Length", b"0")]
-        stream.answer(
-            ResponseHead(failure.status, b"", fields, CONNECTOR, 0, failure.code, str(failure.phase)), end=True
-        )
+        code = reset_code(failure) if failure.phase is Phase.SSO else 0
+        head = ResponseHead(failure.status, b"", fields, CONNECTOR, code, failure.code, str(failure.phase))
+        stream.answer(head, end=True)
     else:
         late = carriage.status and isinstance(failure, OriginNotHTTP)
         stream.reset(Code.ORIGIN_BROKE_OFF if late else reset_code(failure), type(failure).__doc__ or "")
@@ -167,9 +185,9 @@ def _tell(carriage: Carriage, failure: AppproxyError) -> None:
 class Prepared:
     """What the standing part of a request comes to for its origin, kept with it for the requests that share it."""
 
-    __slots__ = ("application", "lines", "pinned", "place")
+    __slots__ = ("application", "lines", "pinned", "place", "signer")
 
-    def __init__(self, application: Assigned, place: Place, lines: FieldLines) -> None:
+    def __init__(self, application: Assigned, place: Place, lines: FieldLines, signer: Signer | None) -> None:
         self.application = application
         self.pinned = application.application.origin.pinned
         self.place = place
@@ -181,6 +199,7 @@ async def _prepare(head: RequestHead, application: Assigned) -> Prepared:
     standing = head.standing
     place = application.place(standing.host, standing.segment)
     fields = await application.sso.sign_on(standing.identity, place.translation.up(standing.fields))
+        self.signer = signer
     prepared = Prepared(application, place, FieldLines(fields))
     if application.sso.lasting:
         head.packed.note = prepared

@@ -30,6 +30,7 @@ from appproxy.connector.deadlines import Deadlines
 from appproxy.connector.dialing import Dialling
 from appproxy.connector.enrolment import ENROL_AGAIN, Enrolment
 from appproxy.connector.origin import Origins
+from appproxy.connector.realm import make_delegation
 from appproxy.connector.renewal import LOOK_SECONDS, Renewal
 from appproxy.connector.resolving import origin_resolver
 from appproxy.connector.serve import Serving
@@ -63,7 +64,10 @@ class ConnectorService(Service):
         self._deadlines = Deadlines(reactor)
         self._resolve = origin_resolver(reactor)
         allow = AllowList(config.connector.allow)
-        self._assignments = Assignments(self._dial_origin, self._deadlines, allow, config.origin.ca_file)
+        self._delegation = make_delegation(config.kerberos, reactor)
+        self._assignments = Assignments(
+            self._dial_origin, self._deadlines, allow, config.origin.ca_file, self._delegation
+        )
         self._events: EventLog | None = None
         self._refused: dict[str, str] = {}
         self._access = AccessLog.open(config.logging, reactor)
@@ -133,6 +137,8 @@ class ConnectorService(Service):
         await DeferredList([relay.stop() for relay in self._relays])
         await self._tasks.stop()
         self._assignments.close()
+        if self._delegation is not None:
+            self._delegation.close()
         self._deadlines.stop()
         self._access.close()
 

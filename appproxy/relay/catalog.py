@@ -29,7 +29,7 @@ class Published:
 
     __slots__ = (
         "_claims", "_groups", "application", "assignment", "attended", "cors", "drop", "external", "id", "ping",
-        "pinned", "segment", "signs_in",
+        "pinned", "rules", "segment", "signs_in",
     )  # fmt: skip
 
     def __init__(self, application: Application, segment: Segment | None = None, external_url: str = "") -> None:
@@ -47,7 +47,7 @@ class Published:
         self.drop = REQUEST_DROP.difference(map(fold, (name.encode("ascii") for name in application.client_fields)))
         self.pinned = application.origin.pinned
         self.ping = float(application.timeouts.ping)
-        told = [parse(rule.value) for rule in application.sso.header] if application.sso.mode == "header" else []
+        told = [parse(text) for text in application.sso.expressions]
         self._claims = tuple(sorted({claim for expression in told for claim in expression.claims}))
         self._groups = any(expression.groups for expression in told)
 

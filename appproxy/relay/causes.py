@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from appproxy.errors import AppproxyError, Phase, Side
+from appproxy.sso.causes import CAUSES as KERBEROS
 from appproxy.wire.frames import Code
+from appproxy.wire.heads import ResponseHead
 
 
 class Failed(AppproxyError):
@@ -33,6 +37,9 @@ CAUSES: dict[int, tuple[int, str, Side, Phase]] = {
     Code.ORIGIN_BROKE_OFF: (502, "origin-broke-off", Side.ORIGIN, Phase.FIRST_BYTE),
     Code.NOT_HTTP: (502, "origin-not-http", Side.ORIGIN, Phase.FIRST_BYTE),
 }
+#: What a connector may call a cause.
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+CAUSES_OF_KERBEROS = {cause.code: cause for cause in KERBEROS.values()}
 OTHERWISE = (502, "connector-failed", Side.CONNECTOR, Phase.CHANNEL)
 
 
@@ -40,6 +47,16 @@ def failed(code: int, text: str) -> Failed:
     """The failure that *code* stands for; *text* is for the log only."""
     status, name, side, phase = CAUSES.get(code, OTHERWISE)
     return Failed(status, name, side, phase, text)
+
+
+def told(head: ResponseHead) -> Failed:
+    """The failure that the connector itself answers with, by a name of its own."""
+    sso = head.code == Code.SSO
+    kerberos = CAUSES_OF_KERBEROS.get(head.cause)
+    side = kerberos.side if kerberos is not None else Side.CONNECTOR if sso else Side.CLIENT
+    status = head.status if 400 <= head.status < 600 else 502
+    code = head.cause if _NAME.fullmatch(head.cause) else "connector-failed"
+    return Failed(status, code, side, Phase.SSO if sso else Phase.REQUEST)
 
 
 def channel_lost() -> Failed:

@@ -208,6 +208,7 @@ class ClientExchange(Exchange):
         "expects_continue",
         "head",
         "host",
+        "lasting",
         "length",
         "path",
         "query",
@@ -243,6 +244,8 @@ class ClientExchange(Exchange):
         self.begun = False
         self.status = 0
         self.answered = False
+        #: The request goes on to its own end, also after a complete answer to it.
+        self.lasting = False
         self._request_ended = begun.ended
         self._trailers: list[Field] = []
         self._body: list[bytes] = []
@@ -345,6 +348,7 @@ class ClientExchange(Exchange):
         """A whole answer of the relay's own; see :meth:`Exchange.answer`."""
         if self.begun or self.answered:
             return
+        self.lasting = False
         complete = list(fields)
         names = {name.lower() for name, _ in complete}
         if b"cache-control" not in names:
@@ -426,7 +430,13 @@ class ClientExchange(Exchange):
         self.answered = True
         return self._line.hand_over(protocol)
 
+    def request_ended(self) -> None:
+        """The rest of a lasting request has come, after the answer to it."""
+        self._done()
+
     def _done(self) -> None:
+        if self.lasting and not self._request_ended:
+            return
         self.answered = True
         self.taker = None  # who holds us; a circle would wait for the garbage collector, far from the caches
         self._line.answered()

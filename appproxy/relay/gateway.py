@@ -173,6 +173,7 @@ class Gateway:
             if pin is None:
                 trip.cause = "http1-required"
                 return
+            exchange.lasting = True
         repeatable = exchange.ended and not exchange.upgrade and pin is None
         identity = session.identity if session is not None else None
         try:

@@ -17,7 +17,7 @@ from appproxy.relay import causes
 from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.pinging import Pinging
 from appproxy.wire.frames import Code
-from appproxy.wire.heads import RequestHead, ResponseHead
+from appproxy.wire.heads import CONNECTOR, RequestHead, ResponseHead
 
 
 class Relaying:
@@ -29,8 +29,8 @@ class Relaying:
     """
 
     __slots__ = (
-        "_cors", "_exchange", "_lost", "_ping", "_pinging", "_stream", "_upgraded", "_waiting", "cause", "down",
-        "finished", "up",
+        "_answered", "_cors", "_exchange", "_lost", "_ping", "_pinging", "_stream", "_upgraded", "_waiting", "cause",
+        "down", "finished", "up",
     )  # fmt: skip
 
     def __init__(self, exchange: ClientExchange, cors: CrossOriginRules | None = None, ping: float = 0.0) -> None:
@@ -49,6 +49,7 @@ class Relaying:
         #: A head that goes with the beginning of its body: status, reason, fields, length.
         self._waiting: tuple[int, bytes, list[Field], int | None] | None = None
         self._upgraded = False
+        self._answered = False  # and the request lasts
         self._lost = False
         self._ping = ping
         self._pinging: Pinging | None = None
@@ -89,6 +90,9 @@ class Relaying:
                 fields = self._cors.answered(fields, exchange.head.known)
             if informational:
                 exchange.informational(head.status, head.reason, fields)
+        if head.speaker == CONNECTOR:
+            self._broken(causes.told(head))
+            return
                 return
             if upgrade:
                 octets = exchange.begin(head.status, head.reason, fields, None)
@@ -168,7 +172,10 @@ class Relaying:
         self._over()
 
     def _over(self) -> None:
-        """The client has its whole answer; what is left of its request is of no interest."""
+        """The client has its whole answer; what is left of its request is of no interest, unless it lasts."""
+        if self._exchange.lasting and not self._exchange.ended:
+            self._answered = True
+            return
         self._lost = True
         if self._stream is not None and not self._exchange.ended:
             self._stream.reset(Code.NONE, "answered early")
@@ -193,7 +200,10 @@ class Relaying:
         self._waiting = None
         if exchange.begun:
             self.cause = f"cut-short {failure.code}"
-            exchange.abort()
+            if self._answered:
+                exchange.finish_pipe()  # what is written still leaves
+            else:
+                exchange.abort()
             self._finish(None)
         else:
             self._finish(failure)
@@ -225,7 +235,11 @@ class Relaying:
         if self._pinging is not None:
             stream.write(self._pinging.up_ended())
         stream.finish(trailers)
-        if self._upgraded and stream.heard_end and stream.channel.connection.is_closed(stream.id):
+        if self._answered:
+            self._lost = True
+            self._exchange.request_ended()
+            self._finish(None)
+        elif self._upgraded and stream.heard_end and stream.channel.connection.is_closed(stream.id):
             self._pipe_over()
 
     def client_lost(self) -> None:

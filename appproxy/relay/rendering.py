@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from appproxy.errors import AppproxyError, Phase, Side
+from appproxy.sso.causes import CAUSES as KERBEROS
 
 if TYPE_CHECKING:
     from appproxy.http.messages import Field
@@ -49,6 +50,7 @@ _BY_CODE = {
     "maintenance": Words("This application is being worked on", "It will be back. Please try again in a while."),
     "identity-refused": Words("You cannot be signed in", "The identity provider did not tell a name that can be used."),
 }
+_BY_CODE |= {cause.code: Words(cause.title, cause.sentence) for cause in KERBEROS.values()}
 _BY_STATUS = {
     400: Words("This request is not valid", "It cannot be understood in one way only, so it was not passed on."),
     401: Words("You are not signed in", "Open the application's page to sign in."),

@@ -40,9 +40,10 @@ MISTAKES = {
     MINIMAL + '[egress]\nproxy = "http://proxy:3128"': (
         "connector.toml: egress: not available in this release; remove it"
     ),
-    MINIMAL
-    + '[kerberos]\nprincipal = "svc@CORP"': "connector.toml: kerberos: not available in this release; remove it",
-    MINIMAL + "[relay]": "connector.toml: relay: unknown key; known: connector, listen, logging, origin",
+    MINIMAL + '[kerberos]\nprincipal = "svc@CORP"': (
+        "connector.toml: kerberos.keytab_file: is missing; where are the keys?"
+    ),
+    MINIMAL + "[relay]": "connector.toml: relay: unknown key; known: connector, kerberos, listen, logging, origin",
 }
 
 

@@ -311,3 +311,38 @@ class TunnelTests(ReservationTestCase):
         self.assertEqual([head[0].status for head in asking.answer.heads], [100])
         asking.send(b"body")
         self.assertEqual(self.sockets[0].take(), b"body")
+
+    @pytest.mark.feature("SCN-5")
+    def test_a_body_after_the_whole_answer(self) -> None:
+        """W07: RD Gateway answers RDG_IN_DATA at once and wholly; what the client sends from then on is the tunnel."""
+        asking = self.ask("in", b"/remoteDesktopGateway/", method=b"RDG_IN_DATA", end=False)
+        self.sockets[0].say(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        self.assertEqual((asking.status, asking.answer.ended), (200, True))
+        self.sockets[0].take()
+        for _ in range(3):
+            self.rig.advance(250)
+            asking.send(b"data")
+            self.assertEqual(self.sockets[0].take(), b"4\r\ndata\r\n")
+        asking.send(b"bye", end=True)
+        self.assertEqual(self.sockets[0].take(), b"3\r\nbye\r\n0\r\n\r\n")
+        self.assertEqual((asking.reset, asking.stream.closed, self.sockets[0].open), (None, True, True))
+
+    @pytest.mark.feature("SCN-5")
+    def test_a_gateway_that_hangs_up_on_such_a_body(self) -> None:
+        """The client hears of it: what it sends would reach nobody."""
+        for end in ("fin", "reset", "unasked", "silence"):
+            asking = self.ask(end, b"/remoteDesktopGateway/", method=b"RDG_IN_DATA", end=False)
+            socket = self.sockets[-1]
+            socket.say(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            asking.send(b"data")
+            self.assertIsNone(asking.reset)
+            if end == "fin":
+                socket.end()
+            elif end == "reset":
+                socket.lose(clean=False)
+            elif end == "unasked":
+                socket.say(b"HTTP/1.1 200 OK\r\n")
+            else:
+                self.rig.advance(303)
+            self.rig.pair.run()
+            self.assertEqual((asking.reset, socket.open), (Code.ORIGIN_BROKE_OFF, False), end)

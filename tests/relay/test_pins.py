@@ -281,3 +281,61 @@ class TunnelTests(PinTestCase):
             self.bench.settings.sweep()
         for client in (*clients, inwards):
             self.assertEqual((client.aborted, client.disconnecting, client.take()), (False, False, b""))
+
+    IN = b"RDG_IN_DATA /remoteDesktopGateway/ HTTP/1.1\r\nHost: open.example.com\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    def answered(self) -> tuple[FakeSocket, Any, Any]:
+        """A half channel that was answered wholly at once, and lives on: the client, its stream, who hears it."""
+        client = self.bench.client()
+        client.protocol.dataReceived(self.IN)
+        self.run_()
+        (pair,) = [pair for pair in self.pairs if pair.opener.streams]
+        stream, receiver = pair.opener.streams[0], pair.opener.receivers[0]
+        self.answer(stream, 200, (b"Content-Length", b"0"))
+        self.assertTrue(client.take().endswith(b"\r\n\r\n"))
+        client.protocol.dataReceived(b"4\r\ndata\r\n")
+        self.run_()
+        return client, stream, receiver
+
+    def test_a_body_after_the_whole_answer(self) -> None:
+        """W07: a half whose answer came at once and wholly goes on to its own end; then the connection is free."""
+        client, _, receiver = self.answered()
+        self.assertEqual((receiver.data, receiver.ended, receiver.resets), (b"data", False, []))
+        client.protocol.dataReceived(b"3\r\nbye\r\n0\r\n\r\n")
+        self.run_()
+        self.assertEqual((receiver.data, receiver.ended, receiver.resets), (b"databye", True, []))
+        self.assertEqual((len(self.bench.tasks), self.bench.records[0][4:]), (0, ("", 7, 0)))
+        self.assertFalse(client.disconnecting)
+        _, stream, _ = self.ask(client, b"open", path=b"/next")
+        self.answer(stream)
+        self.assertIn(b" 200 ", client.take())
+
+    def test_such_a_body_is_cut_short(self) -> None:
+        """By the gateway, the connector or the client: the others hear of it, and nothing stays."""
+        for end in ("gateway", "connector", "client"):
+            self.setUp()
+            client, stream, receiver = self.answered()
+            if end == "gateway":
+                stream.reset(Code.ORIGIN_BROKE_OFF)
+            elif end == "connector":
+                for pair in self.pairs:
+                    pair.relay.carrier_closed(1006, "cut")
+            else:
+                client.lose()
+            self.run_()
+            if end == "client":
+                self.assertEqual([code for code, _ in receiver.resets], [Code.CANCELLED])
+            else:
+                self.assertTrue(client.disconnecting, end)
+            self.assertEqual((len(self.bench.tasks), len(self.bench.records)), (0, 1), end)
+
+    def test_a_failure_before_the_answer(self) -> None:
+        """The relay's own answer ends a half as it ends every request: the rest is of no interest."""
+        client = self.bench.client()
+        client.protocol.dataReceived(self.IN)
+        self.run_()
+        (pair,) = [pair for pair in self.pairs if pair.opener.streams]
+        pair.opener.streams[0].reset(Code.CONNECT)
+        self.run_()
+        self.assertIn(b" 502 ", client.take())
+        self.assertEqual((client.disconnecting, len(self.bench.tasks)), (True, 0))
