@@ -82,6 +82,10 @@ class Session(Value, frozen=True):
     absolute: Duration = Duration(24 * 3600)
     #: From the redirect to the provider until the way back.
     sign_in: Duration = Duration(600)
+    #: At the latest so long after the last time a sign-in with a refresh token is refreshed.
+    refresh: Duration = Duration(600)
+    #: How long after the end of its access token a sign-in goes on while the provider is away.
+    provider_grace: Duration = Duration(3600)
     #: How stale the relay may be before it stops vouching for sessions.
     revocation_grace: Duration = Duration(60)
 

@@ -200,10 +200,10 @@ class Gateway:
             except HeadTooLarge as refusal:
                 raise causes.head_too_large(str(refusal)) from None
             if session is not None:
-                session.watch(relaying.session_ended)
+                session.watch(relaying)
             outcome = await relaying.finished
             if session is not None:
-                session.unwatch(relaying.session_ended)
+                session.unwatch(relaying)
             trip.up, trip.down, trip.cause = relaying.up, relaying.down, relaying.cause
             if outcome is None:
                 if pin is not None:

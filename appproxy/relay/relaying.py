@@ -68,6 +68,11 @@ class Relaying:
         exchange.take(self)
 
     def session_ended(self) -> None:
+    @property
+    def progress(self) -> int:
+        """What the user has sent so far, in octets; see :class:`appproxy.relay.sessions.Watcher`."""
+        return self._stream.bytes_sent if self._stream is not None else 0
+
         """The user's session is over: nothing of theirs stays open."""
         if self._lost:
             return

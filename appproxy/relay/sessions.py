@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from appproxy.store.feed import SESSION_ENDED
+from appproxy.identity import Identity
+from appproxy.store.feed import SESSION_CHANGED, SESSION_ENDED
 from appproxy.store.interface import Database, Store, StoreUnavailable
 from appproxy.store.records import Change, SessionRecord
 from appproxy.store.sessions import end, end_all_of, find, touch
@@ -36,12 +38,23 @@ def hash_handle(handle: bytes) -> bytes:
     return hashlib.sha256(handle).digest()
 
 
+class Watcher(Protocol):
+    """Something that is open for a session."""
+
+    @property
+    def progress(self) -> int:
+        """A number that grows as the user sends something."""
+
+    def session_ended(self) -> None:
+        """The session is over; close."""
+
+
 class Session:
     """One sign-in at one host.  Times are those of the monotonic clock unless they say epoch."""
 
     __slots__ = (
         "_watchers", "application", "asked", "created_epoch", "ended", "ends", "fresh_until", "handle", "handle_hash",
-        "host", "identity", "idle_seconds", "noted", "parent", "provider", "used",
+        "host", "identity", "idle_seconds", "noted", "parent", "provider", "refresh_due", "refresh_wait", "used",
     )  # fmt: skip
 
     def __init__(self, handle: bytes, record: SessionRecord, now: float, epoch: int) -> None:
@@ -58,8 +71,11 @@ class Session:
         self.used = self.noted = now - (epoch - record.last_seen)
         self.asked = now
         self.fresh_until = min(now + FRESH_SECONDS, self.ends)
+        #: Epoch seconds, 0 for never: when it is to be refreshed, and from when requests wait for that.
+        self.refresh_due, self.refresh_wait = record.refresh_due, record.refresh_wait
         self.ended = False
-        self._watchers: set[Callable[[], None]] = set()
+        #: With the progress of each when it was last looked at.
+        self._watchers: dict[Watcher, int] = {}
 
     def __repr__(self) -> str:
         """Without anything that is secret."""
@@ -74,22 +90,40 @@ class Session:
         """Whether neither lifetime has run out."""
         return not self.ended and now < self.ends and now < self.used + self.idle_seconds
 
-    def watch(self, callback: Callable[[], None]) -> None:
-        """Call *callback* once when the session ends; at once if it has."""
-        if self.ended:
-            callback()
-        else:
-            self._watchers.add(callback)
+    @property
+    def root(self) -> bytes:
+        """Hash of the handle of the relay's own session that this one came from."""
+        return self.parent or self.handle_hash
 
-    def unwatch(self, callback: Callable[[], None]) -> None:
+    def watch(self, watcher: Watcher) -> None:
+        """Tell *watcher* once when the session ends; at once if it has."""
+        if self.ended:
+            watcher.session_ended()
+        else:
+            self._watchers[watcher] = 0
+
+    def unwatch(self, watcher: Watcher) -> None:
         """Undo :meth:`watch`."""
-        self._watchers.discard(callback)
+        self._watchers.pop(watcher, None)
+
+    def look(self, now: float) -> None:
+        """What the user sends over something that is open counts as use."""
+        for watcher, before in self._watchers.items():
+            if watcher.progress != before:
+                self._watchers[watcher] = watcher.progress
+                self.used = now
+
+    def change(self, identity: Identity) -> None:
+        """The user is now known as *identity*; who has lost a name or group loses what is open."""
+        before, self.identity = self.identity, identity
+        if before.user != identity.user or not set(before.groups) <= set(identity.groups):
+            self.cut()
 
     def cut(self) -> None:
         """Tell everyone who holds something open that they must close it."""
-        watchers, self._watchers = self._watchers, set()
-        for callback in watchers:
-            callback()
+        watchers, self._watchers = self._watchers, {}
+        for watcher in watchers:
+            watcher.session_ended()
 
 
 class Sessions:
@@ -120,6 +154,10 @@ class Sessions:
         self._by_hash: dict[bytes, Session] = {}
         self._asking: dict[bytes, list[Deferred[None]]] = {}
         self._ended: dict[bytes, None] = {}
+        #: Those that end, unless used, before the next tick is over: looked at every second.
+        self._ending: set[Session] = set()
+        #: Refreshes a sign-in whose session is due; ends it if that is what the provider says.
+        self.refresh: Callable[[Session], Coroutine[Deferred[Any], Any, None]] | None = None
         self._untold: dict[bytes, int] = {}
 
     def new_handle(self) -> bytes:
@@ -146,19 +184,30 @@ class Sessions:
             return known
         if not _HANDLE.fullmatch(handle):
             return None
-        if (waiting := self._asking.get(handle)) is not None:
+        while (waiting := self._asking.get(handle)) is not None:
             turn: Deferred[None] = Deferred()
             waiting.append(turn)
             await turn
             if (known := self.peek(handle)) is not None:
                 return known
-        self._asking.setdefault(handle, [])
+        self._asking[handle] = []
         try:
-            return await self._ask(handle)
+            return await self._renewed(await self._ask(handle))
         finally:
             for turn in self._asking.pop(handle, []):
                 if not turn.called:
                     turn.callback(None)
+
+    async def _renewed(self, session: Session | None) -> Session | None:
+        """The session, refreshed if that is due; None if the provider has ended it."""
+        if session is not None and self.refresh is not None and self._is_due(session):
+            await self.refresh(session)
+            if session.ended:
+                return None
+        return session
+
+    def _is_due(self, session: Session) -> bool:
+        return 0 < session.refresh_due <= self._epoch()
 
     async def _ask(self, handle: bytes) -> Session | None:
         known = self._by_handle.get(handle)
@@ -186,11 +235,14 @@ class Sessions:
         session = Session(handle, record, now, self._epoch())
         known = self._by_handle.get(handle)
         if known is not None:
-            # The same object stays, with those who watch it; only the times are new.
+            # The same object stays, with those who watch it; the times are new, and what a refresh has changed.
             known.used, known.ends = max(known.used, session.used), session.ends
+            known.refresh_due, known.refresh_wait = record.refresh_due, record.refresh_wait
+            if known.identity != record.identity:
+                known.change(record.identity)
             session = known
         session.asked = now if asked is None else asked
-        session.fresh_until = min(session.asked + FRESH_SECONDS, session.ends)
+        self._freshen(session)
         if not session.is_live(now):
             self._forget(session.handle_hash)
             return None
@@ -200,7 +252,30 @@ class Sessions:
         self._by_handle[handle] = self._by_hash[session.handle_hash] = session
         if len(self._by_handle) > MAX_REMEMBERED:
             self._make_room()
+        self._note_ending(session, now)
         return session
+
+    def _freshen(self, session: Session) -> None:
+        session.fresh_until = min(session.asked + FRESH_SECONDS, session.ends)
+        if session.refresh_due:
+            now = self._epoch()
+            if 0 < session.refresh_wait <= now:
+                session.fresh_until = 0.0  # everybody waits for the refresh that is under way
+            elif session.refresh_due > now:
+                session.fresh_until = min(session.fresh_until, self._seconds() + session.refresh_due - now)
+
+    def _note_ending(self, session: Session, now: float) -> None:
+        if min(session.ends, session.used + session.idle_seconds) <= now + 2 * TICK_SECONDS:
+            self._ending.add(session)
+
+    def renewed(self, hashes: Iterable[bytes], identity: Identity, due: int, wait: int) -> None:
+        """Take note of what a refresh has brought."""
+        for handle_hash in hashes:
+            session = self._by_hash.get(handle_hash)
+            if session is not None:
+                session.refresh_due, session.refresh_wait = due, wait
+                session.change(identity)
+                self._freshen(session)
 
     def _make_room(self) -> None:
         for session in list(self._by_handle.values())[: MAX_REMEMBERED // 100]:
@@ -242,15 +317,30 @@ class Sessions:
 
     def forget_family(self, handle_hash: bytes) -> None:
         """Take note that a session and those made from it have ended."""
-        for child in [each for each in self._by_hash.values() if each.parent == handle_hash]:
-            self._forget(child.handle_hash)
+        for each in self.family(handle_hash):
+            self._forget(each)
         self._forget(handle_hash)
 
+    def postponed(self, root: bytes, due: int) -> None:
+        """A refresh was not possible; no request waits for it any more."""
+        for handle_hash in self.family(root):
+            session = self._by_hash[handle_hash]
+            session.refresh_due, session.refresh_wait = due, 0
+            self._freshen(session)
+
+    def family(self, root: bytes) -> list[bytes]:
+        """Hashes of a session and those made from it, as far as they are remembered."""
+        return [each.handle_hash for each in self._by_hash.values() if each.root == root]
+
     def heard(self, changes: Iterable[Change]) -> None:
-        """Take note of the feed: sessions that ended anywhere end here."""
+        """Take note of the feed: sessions that ended anywhere end here, and changed ones are looked up anew."""
         for change in changes:
             if change.kind == SESSION_ENDED:
                 self._forget(bytes.fromhex(change.key))
+            elif change.kind == SESSION_CHANGED:
+                session = self._by_hash.get(bytes.fromhex(change.key))
+                if session is not None:
+                    session.fresh_until = 0.0
 
     def missed(self) -> None:
         """Part of the feed is lost: every session is looked up anew before it is trusted again."""
@@ -266,9 +356,12 @@ class Sessions:
         """Once a minute: tell the store who was seen, end what has run out, forget what nobody uses."""
         now = self._seconds()
         for session in list(self._by_handle.values()):
+            if session.watched:
+                session.look(now)
             self._note(session)
+            self._note_ending(session, now)
             if not session.is_live(now):
-                self._forget(session.handle_hash)
+                self._run_out(session)
             elif not session.watched and now >= session.asked + FRESH_SECONDS + self._grace_seconds:
                 self._drop(session)
         await self._tell()
@@ -289,17 +382,46 @@ class Sessions:
         watched = [session for session in self._by_handle.values() if session.watched]
         asked = self._seconds()
         try:
-            gone = await self._store.read(_missing, [session.handle_hash for session in watched]) if watched else ()
+            found = await self._store.read(_find_all, [session.handle_hash for session in watched]) if watched else {}
         except StoreUnavailable:
             for session in watched:
                 if self._staleness(session, self._seconds()) > self._grace_seconds:
                     session.cut()
             return
         for session in watched:
-            session.asked = max(session.asked, asked)
-        for handle_hash in gone:
-            self._forget(handle_hash)
+            record = found.get(session.handle_hash)
+            if record is None:
+                self._forget(session.handle_hash)
+            elif not session.ended:
+                session.asked = max(session.asked, asked)
+                session.used = max(session.used, asked - (self._epoch() - record.last_seen))
+                session.refresh_due, session.refresh_wait = record.refresh_due, record.refresh_wait
+                if session.identity != record.identity:
+                    session.change(record.identity)
+                await self._renewed(session)
+
+    def _run_out(self, session: Session) -> None:
+        """As far as is known here, its time is over; whoever comes with it has the store asked."""
+        if session.watched:
+            self._forget(session.handle_hash)
+        else:
+            self._drop(session)
+
+    def sweep(self) -> None:
+        """Once a second: end what has just run out, and close what is open for it."""
+        now = self._seconds()
+        for session in list(self._ending):
+            if session.watched:
+                session.look(now)
+            if session.ended or session.handle_hash not in self._by_hash:
+                self._ending.discard(session)
+            elif not session.is_live(now):
+                self._ending.discard(session)
+                self._run_out(session)
+            elif min(session.ends, session.used + session.idle_seconds) > now + 2 * TICK_SECONDS:
+                self._ending.discard(session)
 
 
-def _missing(db: Database, hashes: Sequence[bytes]) -> list[bytes]:
-    return [handle_hash for handle_hash in hashes if find(db, handle_hash) is None]
+def _find_all(db: Database, hashes: Sequence[bytes]) -> dict[bytes, SessionRecord]:
+    found = ((handle_hash, find(db, handle_hash)) for handle_hash in hashes)
+    return {handle_hash: record for handle_hash, record in found if record is not None}

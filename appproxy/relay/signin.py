@@ -38,6 +38,7 @@ from appproxy.relay.preauth.failures import (
 )
 from appproxy.relay.preauth.oidc import MAX_LOOKED_AT, MAX_ROUNDS, OpenIDConnect, passing_site
 from appproxy.relay.preauth.provider import Provider, SignedIn, with_query
+from appproxy.relay.refreshing import RefreshTimes, seal_tokens
 from appproxy.relay.sessions import hash_handle
 from appproxy.relay.signout import SignOut
 from appproxy.store import once, sessions
@@ -53,6 +54,7 @@ _PROVIDER_FAULTS = frozenset({"server_error", "temporarily_unavailable"})
 _MAX_PARAMETERS = 20
 #: An answer of a provider in a form; codes are a few KiB at most.
 _MAX_ANSWER_BYTES = 16 * 1024
+_MAX_AGENT_BYTES = 200
 #: What stays as it is when octets become a link.
 _LINK_SAFE = "/?:@!$&'()*+,;=%-._~[]"
 
@@ -79,15 +81,25 @@ class SignIn:
 
     :param idle_seconds: after which the relay's own session ends when nobody uses it.
     :param absolute_seconds: after which it ends in any case.
+    :param times: when sign-ins are refreshed.
     """
 
     log = Logger()
 
-    def __init__(self, oidc: OpenIDConnect, store: Store, *, idle_seconds: float, absolute_seconds: float) -> None:
+    def __init__(
+        self,
+        oidc: OpenIDConnect,
+        store: Store,
+        *,
+        idle_seconds: float,
+        absolute_seconds: float,
+        times: RefreshTimes | None = None,
+    ) -> None:
         self._oidc = oidc
         self._store = store
         self._idle_seconds = int(idle_seconds)
         self._absolute_seconds = int(absolute_seconds)
+        self._times = times or RefreshTimes()
         self._redirect_uri = oidc.relay_origin + CALLBACK
         sign_out = SignOut(oidc, store)
         self._at_relay: dict[bytes, tuple[Sequence[bytes], Journey]] = {
@@ -215,7 +227,7 @@ class SignIn:
         takes the answer along.
         """
         given = parse_query(await exchange.read_body(_MAX_ANSWER_BYTES))
-        kept = {name: given[name] for name in ("code", "state", "iss", "error") if name in given}
+        kept = {name: value for name, value in given.items() if name in ("code", "state", "iss", "error")}
         address = with_query(self._redirect_uri, answer=self._oidc.attempts.seal_answer(kept))
         self._oidc.rendering.redirect(exchange, address.encode())
 
@@ -246,6 +258,7 @@ class SignIn:
         if old is not None and (old.identity.issuer, old.identity.subject) == (identity.issuer, identity.subject):
             return old.handle_hash, []
         handle, now = oidc.sessions.new_handle(), oidc.epoch()
+        due, wait, deadline = self._times.of(signed_in, now)
         record = SessionRecord(
             handle_hash=hash_handle(handle),
             host=oidc.relay_host,
@@ -255,8 +268,13 @@ class SignIn:
             last_seen=now,
             idle_seconds=self._idle_seconds,
             until=now + self._absolute_seconds,
-            sealed=oidc.sealer.seal_bytes("id-token", signed_in.id_token),
+            sealed=seal_tokens(oidc.sealer, signed_in),
             provider_session=signed_in.provider_session,
+            refresh_due=due,
+            refresh_wait=wait,
+            refresh_deadline=deadline,
+            client=exchange.client,
+            agent=_agent(exchange),
         )
         await self._store.write(_replace, record, old.handle_hash if old else None, now)
         if old is not None:
@@ -353,10 +371,20 @@ def _redeem(
         idle_seconds=max(1, int(application.session.idle)),
         until=min(root.until, now + max(1, int(application.session.absolute))),
         provider_session=root.provider_session,
+        refresh_due=root.refresh_due,
+        refresh_wait=root.refresh_wait,
+        client=root.client,
+        agent=root.agent,
     )
     sessions.create(db, record)
     sessions.touch(db, [(ticket.root, now)])
     return record
+
+
+def _agent(exchange: Exchange) -> str:
+    """How the browser calls itself, for its owner to recognise it."""
+    given = exchange.head.known.get(b"user-agent", (b"",))[0][:_MAX_AGENT_BYTES].decode("latin-1")
+    return "".join(each for each in given if each.isprintable())
 
 
 def _address_of(attempt: Attempt) -> str:

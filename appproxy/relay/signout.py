@@ -17,6 +17,7 @@ from appproxy.relay.preauth.attempts import random_text
 from appproxy.relay.preauth.cookies import SESSION, expire_cookie
 from appproxy.relay.preauth.failures import SignInFailed, SignInMalformed
 from appproxy.relay.preauth.oidc import MAX_LOOKED_AT, OpenIDConnect
+from appproxy.relay.refreshing import open_tokens
 from appproxy.relay.sealing import Unsealable
 from appproxy.relay.sessions import Session
 from appproxy.store import sessions
@@ -134,10 +135,7 @@ class SignOut:
         :raises StoreUnavailable: it cannot be read, so nothing could be ended either.
         """
         root = await self._store.read(sessions.find, session.parent or session.handle_hash)
-        try:
-            hint = self._oidc.sealer.open_bytes("id-token", root.sealed, str) if root is not None else ""
-        except Unsealable:
-            return ""
+        hint = open_tokens(self._oidc.sealer, root.sealed).id_token if root is not None else ""
         return hint if len(hint) <= _MAX_HINT_CHARACTERS else ""
 
     async def _provider_address(self, provider_id: str, hint: str) -> str:

@@ -9,6 +9,8 @@ from appproxy.store.records import Change
 APPLICATION = "application"
 GROUP = "group"
 SESSION_ENDED = "session-ended"
+#: Somebody's claims or groups are others than before.
+SESSION_CHANGED = "session-changed"
 CONNECTOR = "connector"
 CONNECTOR_REVOKED = "connector-revoked"
 AUTHORITY = "authority"

@@ -28,6 +28,14 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     sealed: bytes = b""
     #: The provider's ``sid``.
     provider_session: str = ""
+    #: When the sign-in is to be refreshed (0: never), from when requests wait for that (0: they do not), and until when
+    #: it may go on without.  A session made from another has its parent's.
+    refresh_due: int = 0
+    refresh_wait: int = 0
+    refresh_deadline: int = 0
+    #: Address and program of whoever signed in, for its owner to recognise it.
+    client: str = ""
+    agent: str = ""
 
     def __repr__(self) -> str:
         """Without anything that is secret."""

@@ -17,6 +17,7 @@ from appproxy.http.messages import Field
 from appproxy.relay.portal import Portal
 from appproxy.relay.preauth.oidc import OpenIDConnect
 from appproxy.relay.preauth.provider import Provider
+from appproxy.relay.refreshing import Refreshing, RefreshTimes
 from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import Sealer
 from appproxy.relay.sessions import Sessions
@@ -82,8 +83,23 @@ class Rig:
             epoch=self.epoch,
             random=self.random,
         )
+        self.refreshing = self.refresher(self.sessions)
+        self.sessions.refresh = self.refreshing.refresh
         self.signin = SignIn(self.oidc, self.store, idle_seconds=8 * 3600, absolute_seconds=24 * 3600)
         self.portal = Portal(self.oidc)
+
+    def refresher(self, sessions: Sessions) -> Refreshing:
+        """What refreshes sign-ins; another relay on the same store has another."""
+        return Refreshing(
+            store=self.store,
+            sessions=sessions,
+            providers=self.oidc.providers,
+            sealer=self.sealer,
+            times=RefreshTimes(),
+            epoch=self.epoch,
+            clock=self.clock,
+            spawn=lambda _, work: Deferred.fromCoroutine(work),
+        )
 
     def epoch(self) -> int:
         """Now."""

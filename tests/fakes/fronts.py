@@ -83,15 +83,15 @@ class FakeSession:
         self.identity = identity
         self.watchers: set[Any] = set()
 
-    def watch(self, callback: Any) -> None:
-        self.watchers.add(callback)
+    def watch(self, watcher: Any) -> None:
+        self.watchers.add(watcher)
 
-    def unwatch(self, callback: Any) -> None:
-        self.watchers.discard(callback)
+    def unwatch(self, watcher: Any) -> None:
+        self.watchers.discard(watcher)
 
     def cut(self) -> None:
-        for callback in list(self.watchers):
-            callback()
+        for watcher in list(self.watchers):
+            watcher.session_ended()
 
 
 class FakePreauth:

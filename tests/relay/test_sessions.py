@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -11,11 +12,26 @@ from appproxy.identity import Identity
 from appproxy.relay.sessions import Session, Sessions, hash_handle
 from appproxy.store import feed, sessions
 from appproxy.store.interface import StoreUnavailable
-from appproxy.store.records import SessionRecord
+from appproxy.store.records import Change, SessionRecord
 from tests.fakes.memory_store import MemoryStore
 
 ALICE = Identity(issuer="https://idp.test", subject="1", user="alice")
 EPOCH = 1_800_000_000
+
+
+class Open:
+    """Something that is open for a session.
+
+    :ivar closed: how often it was told to close.
+    """
+
+    def __init__(self) -> None:
+        self.progress = 0
+        self.closed = 0
+
+    def session_ended(self) -> None:
+        """Count."""
+        self.closed += 1
 
 
 class CountingStore(MemoryStore):
@@ -76,6 +92,12 @@ class SessionsTest(SynchronousTestCase):
         )
         self.successResultOf(self.store.write(sessions.create, record))
         return handle
+
+    def open(self, session: Session) -> Open:
+        """Something is open for it from now on."""
+        watcher = Open()
+        session.watch(watcher)
+        return watcher
 
     def find(self, handle: bytes) -> Session | None:
         """Ask."""
@@ -180,12 +202,9 @@ class SessionsTest(SynchronousTestCase):
         """An ended session is gone at once, its children with it, and everything open for them is closed."""
         root = self.create()
         child, other = self.create(hash_handle(root)), self.create()
-        closed: list[str] = []
-        self.get(child).watch(lambda: closed.append("child"))
-        self.get(root).watch(lambda: closed.append("root"))
-        self.get(other).watch(lambda: closed.append("other"))
+        opened = [self.open(self.get(handle)) for handle in (child, root, other)]
         self.successResultOf(self.sessions.end(self.get(root)))
-        self.assertEqual(closed, ["child", "root"])
+        self.assertEqual([each.closed for each in opened], [1, 1, 0])
         self.assertEqual([self.find(handle) is None for handle in (root, child, other)], [True, True, False])
 
     @pytest.mark.feature("AUTH-6")
@@ -201,12 +220,11 @@ class SessionsTest(SynchronousTestCase):
     def test_ended_elsewhere(self) -> None:
         """What another relay, or an administrator, ends is ended here as soon as the feed says so."""
         handle = self.create()
-        closed: list[bool] = []
-        self.get(handle).watch(lambda: closed.append(True))
+        watcher = self.open(self.get(handle))
         self.successResultOf(self.store.write(sessions.end_user, "alice", self.epoch()))
         self.assertIsNotNone(self.sessions.peek(handle))
         self.sessions.heard(self.successResultOf(self.store.read(feed.since, 0)))
-        self.assertEqual(closed, [True])
+        self.assertEqual(watcher.closed, 1)
         self.assertIsNone(self.sessions.peek(handle))
 
     def test_ended_while_being_read(self) -> None:
@@ -245,54 +263,99 @@ class SessionsTest(SynchronousTestCase):
     def test_open_streams_end_with_the_session(self) -> None:
         """S11, W03: what is open for a session closes within a minute of its end, though no request comes."""
         handle = self.create(absolute=100)
-        closed: list[bool] = []
-        self.get(handle).watch(lambda: closed.append(True))
+        watcher = self.open(self.get(handle))
         self.clock.advance(99)
         self.successResultOf(self.sessions.tick())
-        self.assertEqual(closed, [])
+        self.assertEqual(watcher.closed, 0)
         self.clock.advance(1)
         self.successResultOf(self.sessions.tick())
-        self.assertEqual(closed, [True])
+        self.assertEqual(watcher.closed, 1)
 
     def test_open_streams_end_with_the_grace(self) -> None:
         """When the store has been away for longer than the grace nothing stays open unvouched for."""
-        closed: list[bool] = []
-        self.get(self.create()).watch(lambda: closed.append(True))
+        watcher = self.open(self.get(self.create()))
         self.store.away = True
         self.clock.advance(60)
         self.successResultOf(self.sessions.tick())
-        self.assertEqual(closed, [])
+        self.assertEqual(watcher.closed, 0)
         self.clock.advance(1)
         self.successResultOf(self.sessions.tick())
-        self.assertEqual(closed, [True])
+        self.assertEqual(watcher.closed, 1)
 
     def test_open_streams_are_looked_up(self) -> None:
         """What is open closes within a minute even if the feed never said that the session ended."""
         handle = self.create()
-        closed: list[bool] = []
-        self.get(handle).watch(lambda: closed.append(True))
+        watcher = self.open(self.get(handle))
         self.clock.advance(120)
         self.successResultOf(self.sessions.tick())
-        self.assertEqual(closed, [])
+        self.assertEqual(watcher.closed, 0)
         self.successResultOf(self.store.write(sessions.end, hash_handle(handle), self.epoch()))
         self.successResultOf(self.sessions.tick())
-        self.assertEqual(closed, [True])
+        self.assertEqual(watcher.closed, 1)
 
     def test_watching(self) -> None:
         """Whoever closes in the meantime stops watching; who comes too late is told at once."""
         session = self.get(self.create())
-        told: list[int] = []
-
-        def first() -> None:
-            told.append(1)
-
+        first, second = Open(), Open()
         session.watch(first)
         session.unwatch(first)
         session.unwatch(first)
         self.assertFalse(session.watched)
         self.successResultOf(self.sessions.end(session))
-        session.watch(lambda: told.append(2))
-        self.assertEqual(told, [2])
+        session.watch(second)
+        self.assertEqual((first.closed, second.closed), (0, 1))
+
+    @pytest.mark.feature("AUTH-4")
+    def test_open_streams_end_within_a_second(self) -> None:
+        """S11: at the end of either lifetime what is open closes within a second, though no request comes."""
+        for idle, absolute in ((100, 1000), (1000, 100)):
+            watcher = self.open(self.get(self.create(idle=idle, absolute=absolute)))
+            for second in range(100):
+                self.assertEqual(watcher.closed, 0, second)
+                self.clock.advance(1)
+                if second % 60 == 59:
+                    self.successResultOf(self.sessions.tick())
+                self.sessions.sweep()
+            self.assertEqual(watcher.closed, 1)
+
+    @pytest.mark.feature("AUTH-4")
+    def test_sending_is_use(self) -> None:
+        """S11: what the user sends over an open WebSocket counts as use; a silent one ends at its idle time."""
+        watcher = self.open(self.get(self.create(idle=100)))
+        for _ in range(300):
+            watcher.progress += 1
+            self.clock.advance(1)
+            self.sessions.sweep()
+        self.assertEqual(watcher.closed, 0)
+        for _ in range(101):
+            self.clock.advance(1)
+            self.sessions.sweep()
+        self.assertEqual(watcher.closed, 1)
+
+    @pytest.mark.feature("AUTH-5")
+    def test_lost_groups_close_what_is_open(self) -> None:
+        """Who is in another group from now on goes on; who has lost one must open everything anew."""
+        handle = self.create()
+        watcher = self.open(self.get(handle))
+        times = (self.epoch() + 100, 0, 0)
+        for groups, closed in (("a", "b"), 0), (("b", "a"), 0), (("b",), 1):
+            identity = msgspec.structs.replace(ALICE, groups=groups)
+            self.successResultOf(self.store.write(sessions.refreshed, hash_handle(handle), identity, b"", "", times))
+            self.sessions.heard([Change(1, feed.SESSION_CHANGED, hash_handle(handle).hex())])
+            self.assertEqual(self.get(handle).identity.groups, groups)
+            self.assertEqual(watcher.closed, closed)
+
+    @pytest.mark.feature("AUTH-5")
+    def test_changes_elsewhere_reach_open_streams(self) -> None:
+        """Another relay's refresh is seen within a minute where only a WebSocket is open."""
+        handle = self.create()
+        session = self.get(handle)
+        watcher = self.open(session)
+        identity = msgspec.structs.replace(ALICE, user="alice-2")
+        write = self.store.write(sessions.refreshed, hash_handle(handle), identity, b"", "", (0, 0, 0))
+        self.successResultOf(write)
+        self.successResultOf(self.sessions.tick())
+        self.assertEqual((session.identity.user, watcher.closed), ("alice-2", 1))
 
     def test_unused_sessions_are_forgotten(self) -> None:
         """Memory holds those in use, and a session that returns is read again."""

@@ -295,6 +295,76 @@ class SessionsContract(Contract):
         self.assertEqual(self.write(sessions.end_provider_session, "corp", "sid", 1100), 2)
         self.assertEqual({each.handle_hash for each in self.read(sessions.list_)}, {b"b", b"c"})
 
+    def test_using_a_session_is_using_its_sign_in(self) -> None:
+        """Who works in an application all day is not signed out because they never look at the portal."""
+        self.write(sessions.create, session(b"root"))
+        self.write(sessions.create, session(b"child", b"root"))
+        self.write(sessions.touch, [(b"child", 1060)])
+        self.assertEqual([each.last_seen for each in self.read(sessions.list_)], [1060, 1060])
+
+    def test_ending_by_subject(self) -> None:
+        """All sign-ins of one person at one provider end, or those from before a moment; nobody else's."""
+        carol = Identity(issuer="i", subject="3", user="carol")
+        later = session(b"c", created=1090)
+        for record in (session(b"a"), session(b"b", b"a"), later, session(b"d", identity=carol)):
+            self.write(sessions.create, record)
+        self.assertEqual(self.write(sessions.end_subject, "other", "1", 1100), 0)
+        self.assertEqual(self.write(sessions.end_subject, "corp", ALICE.subject, 1100, 1090), 2)
+        self.assertEqual(self.write(sessions.end_subject, "corp", ALICE.subject, 1100), 1)
+        self.assertEqual([each.handle_hash for each in self.read(sessions.list_)], [b"d"])
+
+    def test_ending_a_provider_session_of_somebody(self) -> None:
+        """A session at the provider ends for the subject that it is said to be of, and an empty name is no name."""
+        self.write(sessions.create, session(b"a"))
+        self.write(sessions.create, session(b"b", provider_session=""))
+        self.assertEqual(self.write(sessions.end_provider_session, "corp", "", 1100), 0)
+        self.assertEqual(self.write(sessions.end_provider_session, "corp", "sid", 1100, "nobody"), 0)
+        self.assertEqual(self.write(sessions.end_provider_session, "corp", "sid", 1100, ALICE.subject), 1)
+
+    def test_finding_by_address(self) -> None:
+        """People are found by their name or e-mail address in any letter case, whole addresses only."""
+        mailed = Identity(issuer="i", subject="9", user="x", claims={"email": "Zoe@Example.com"})
+        for record in (session(b"a"), session(b"b", identity=mailed)):
+            self.write(sessions.create, record)
+        self.assertEqual(self.read(sessions.find_addressed, "corp", "zoe@example.COM"), [("i", "9")])
+        self.assertEqual(self.read(sessions.find_addressed, "corp", "e@example.com"), [])
+        found = self.read(sessions.find_addressed, "corp", ALICE.user.upper())
+        self.assertEqual(found, [(ALICE.issuer, ALICE.subject)])
+
+    @pytest.mark.feature("AUTH-5")
+    def test_a_refresh_has_one_holder(self) -> None:
+        """A36: of all that would refresh a sign-in that is due one does, and another when that one is not heard of."""
+        due = {"refresh_due": 1050, "refresh_wait": 1080, "refresh_deadline": 2000}
+        self.write(sessions.create, session(b"root", **due))
+        self.write(sessions.create, session(b"never"))
+        self.assertIsNone(self.write(sessions.claim_refresh, b"root", 1049, 1099))
+        self.assertIsNotNone(self.write(sessions.claim_refresh, b"root", 1050, 1100))
+        self.assertIsNone(self.write(sessions.claim_refresh, b"root", 1099, 1149))
+        self.assertIsNotNone(self.write(sessions.claim_refresh, b"root", 1100, 1150))
+        self.assertIsNone(self.write(sessions.claim_refresh, b"never", 1100, 1150))
+
+    @pytest.mark.feature("AUTH-5")
+    def test_refreshing(self) -> None:
+        """What a refresh brings holds for the sign-in and all sessions made from it, and every relay is told."""
+        due = {"refresh_due": 1050, "refresh_wait": 1080, "refresh_deadline": 2000}
+        for record in (session(b"root", **due), session(b"a", b"root"), session(b"else", **due)):
+            self.write(sessions.create, record)
+        child = self.read(sessions.find, b"a")
+        self.assertEqual((child.refresh_due, child.refresh_wait, child.refresh_deadline), (1050, 1080, 2000))
+        renamed = Identity(issuer="i", subject="1", user="alice-2")
+        changed = self.write(sessions.refreshed, b"root", renamed, b"sealed-2", "sid-2", (1350, 1380, 2300))
+        self.assertEqual(sorted(changed), [b"a", b"root"])
+        for handle_hash in (b"root", b"a"):
+            found = self.read(sessions.find, handle_hash)
+            self.assertEqual((found.identity, found.refresh_due, found.provider_session), (renamed, 1350, "sid-2"))
+        self.assertEqual(self.read(sessions.find, b"root").sealed, b"sealed-2")
+        self.assertEqual(self.read(sessions.find, b"else").identity, ALICE)
+        self.assertEqual(len(self.read(sessions.list_, "alice-2")), 2)
+        self.assertEqual([kind for kind, _ in self.kinds()], ["session-changed"] * 2)
+        self.write(sessions.postpone_refresh, b"root", 1400)
+        found = self.read(sessions.find, b"a")
+        self.assertEqual((found.refresh_due, found.refresh_wait, found.refresh_deadline), (1400, 0, 2300))
+
     def test_a_sign_out_is_never_undone(self) -> None:
         """S12: a session cannot be made from one that has ended, nor does a late touch bring one back."""
         self.write(sessions.create, session(b"root"))
@@ -319,6 +389,13 @@ class SessionsContract(Contract):
         self.assertEqual(self.write(sessions.purge, 1100), 2)
         self.assertEqual([each.handle_hash for each in self.read(sessions.list_)], [b"live"])
         self.assertEqual(self.kinds(), [])
+
+    def test_a_sign_in_outlives_its_idle_time_for_its_sessions(self) -> None:
+        """Sessions that may idle for longer than the sign-in keep it, so that they can be refreshed."""
+        self.write(sessions.create, session(b"root"))
+        self.write(sessions.create, session(b"child", b"root", idle_seconds=500))
+        self.assertEqual(self.write(sessions.purge, 1200), 0)
+        self.assertEqual(self.write(sessions.purge, 1500), 2)
 
 
 @pytest.mark.feature("CON-2")

@@ -29,6 +29,7 @@ from appproxy.store import (
     once,
     open_store,
     secrets,
+    sessions,
     sqlite,
 )
 from appproxy.store.interface import Database, StoreUnavailable
@@ -215,7 +216,8 @@ class TestMigrations(OnSQLite):
     __test__ = True
 
     def setUp(self) -> None:
-        """A store of this release, stopped, with one row in it."""
+        """A store of the first release, stopped, with one row in it."""
+        self.releases()
         super().setUp()
         self.write(once.use, b"kept", 9)
         self.get(self.store.stop())
@@ -235,6 +237,9 @@ class TestMigrations(OnSQLite):
         known = read_migrations()
         self.assertEqual([each.version for each in known], list(range(1, len(known) + 1)))
         self.assertTrue(all(0 < each.compat <= each.version for each in known))
+        self.patch(sqlite, "read_migrations", read_migrations)
+        self.store = self.running()
+        self.get(self.store.stop())
         self.assertEqual(self.versions(), (known[-1].version, known[-1].compat))
 
     def test_a_step_with_a_copy(self) -> None:
@@ -255,6 +260,19 @@ class TestMigrations(OnSQLite):
         with closing(sqlite3.connect(copy)) as connection:
             self.assertEqual(connection.execute("SELECT version FROM schema").fetchall(), [(1,)])
             self.assertEqual(connection.execute("SELECT count(*) FROM once").fetchall(), [(1,)])
+
+    def test_sessions_of_the_first_release(self) -> None:
+        """Who was signed in before stays so, and is found by their subject from then on."""
+        identity = b'{"issuer":"https://idp.test","subject":"s-1","user":"alice"}'
+        with closing(sqlite3.connect(self.file)) as connection:
+            row = (b"h", None, "h.test", "", "main", "alice", identity, 1, 1, 100, 100, b"", "")
+            connection.execute(f"INSERT INTO session VALUES ({', '.join('?' * 13)})", row)
+            connection.commit()
+        self.patch(sqlite, "read_migrations", read_migrations)
+        self.store = self.running()
+        [record] = self.read(sessions.list_of, "main", "s-1")
+        self.assertEqual((record.identity.user, record.refresh_due), ("alice", 0))
+        self.get(self.store.stop())
 
     def test_a_step_that_fails(self) -> None:
         """A step is done whole or not at all."""

@@ -1,0 +1,83 @@
+"""Everything about people, assembled: providers, sessions, sign-in and sign-out, the portal."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet.defer import Deferred
+
+from appproxy.applications import Application
+from appproxy.config.relay import RelayConfig
+from appproxy.relay.portal import Portal
+from appproxy.relay.preauth.fetching import TreqFetch
+from appproxy.relay.preauth.oidc import OpenIDConnect
+from appproxy.relay.preauth.provider import Provider
+from appproxy.relay.refreshing import Refreshing, RefreshTimes
+from appproxy.relay.rendering import Rendering
+from appproxy.relay.sealing import Sealer
+from appproxy.relay.sessions import Sessions
+from appproxy.relay.signin import SignIn
+from appproxy.store.interface import Store
+
+
+class Identification:
+    """Who people are, and what they see of it.
+
+    :param applications: gives the current ones, by id.
+    :param epoch: epoch seconds.
+    :param spawn: runs a coroutine that nobody waits for.
+    """
+
+    def __init__(
+        self,
+        config: RelayConfig,
+        *,
+        reactor: Any,
+        store: Store,
+        sealer: Sealer,
+        rendering: Rendering,
+        applications: Callable[[], Mapping[str, Application]],
+        epoch: Callable[[], int],
+        spawn: Callable[[str, Coroutine[Deferred[Any], Any, None]], Any],
+    ) -> None:
+        random = secrets.token_bytes
+        self.host = urlsplit(config.relay.public_url).hostname or ""
+        self.sessions = Sessions(store, reactor.seconds, epoch, random, float(config.session.revocation_grace))
+        providers = [
+            Provider(each, TreqFetch(reactor, str(each.ca_file or "")), reactor.seconds, epoch)
+            for each in config.provider
+        ]
+        self.preauth = OpenIDConnect(
+            relay_origin=config.relay.public_url,
+            providers=providers,
+            applications=applications,
+            sessions=self.sessions,
+            sealer=sealer,
+            rendering=rendering,
+            epoch=epoch,
+            random=random,
+            sign_in_seconds=int(config.session.sign_in),
+        )
+        times = RefreshTimes(float(config.session.refresh), float(config.session.provider_grace))
+        self._refreshing = Refreshing(
+            store=store,
+            sessions=self.sessions,
+            providers=self.preauth.providers,
+            sealer=sealer,
+            times=times,
+            epoch=epoch,
+            clock=reactor,
+            spawn=spawn,
+        )
+        self.sessions.refresh = self._refreshing.refresh
+        self.signin = SignIn(
+            self.preauth,
+            store,
+            idle_seconds=float(config.session.idle),
+            absolute_seconds=float(config.session.absolute),
+            times=times,
+        )
+        self.portal = Portal(self.preauth)
