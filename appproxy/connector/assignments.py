@@ -195,7 +195,10 @@ class Assignments:
             if not self._allows(internal):
                 refusal = NotAllowed(f"{internal.origin} is not in this connector's allow-list")
                 problems[refusal.detail] = None
-            translation = Translation(external, internal, application.translate.host_header, atlas, shown)
+            translate = application.translate
+            translation = Translation(
+                external, internal, translate.host_header, atlas, shown, translate.headers, translate.bodies
+            )
             addresses[str(external)] = Address(translation, find_pool, refusal)
         return Assigned(application, sso, addresses), list(problems)
 

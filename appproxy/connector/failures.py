@@ -80,6 +80,12 @@ class OriginNotHTTP(OriginFailed):
     code, phase, reset = "origin-not-http", Phase.FIRST_BYTE, Code.NOT_HTTP
 
 
+class OriginUndecodable(OriginFailed):
+    """The origin's answer was to be translated, but breaks off in its content coding or stands for absurdly much."""
+
+    code, phase, reset = "origin-undecodable", Phase.BODY, Code.ORIGIN_BROKE_OFF
+
+
 class UnknownApplication(AppproxyError):
     """The relay asked for an application that this connector was not assigned."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from appproxy.connector.failures import MalformedRequest, NotAllowed
 from appproxy.connector.pool import Pool
 from appproxy.http.addresses import MAX_HOST, MalformedHost, canonical_host
+from appproxy.http.messages import Field
+from appproxy.http.rewriting import Rewriting
 from appproxy.http.translate import Translation
 
 #: Hosts of one wildcard with open connections at once.
@@ -20,14 +22,21 @@ class Place:
     :ivar origin: scheme and authority of the origin, as text.
     :ivar pool: its connections.
     :ivar translation: from and to the external host that was asked for.
+    :ivar rewriting: the same for bodies, if any are translated.
     """
 
-    __slots__ = ("origin", "pool", "translation")
+    __slots__ = ("origin", "pool", "rewriting", "translation")
 
     def __init__(self, translation: Translation, pool: Pool) -> None:
         self.translation = translation
         self.pool = pool
         self.origin = translation.internal.origin
+        self.rewriting = Rewriting(translation) if translation.headers or translation.bodies else None
+
+    def fields_up(self, fields: Sequence[Field]) -> list[Field]:
+        """The fields as the origin is to read them; :raises UnpublishedDestination: they name one."""
+        moved = self.translation.up(fields)
+        return self.rewriting.up(moved) if self.rewriting is not None and self.rewriting.bodies else moved
 
     def target_up(self, target: bytes) -> bytes:
         """The target as the origin is to read it: the published path swapped, every other octet kept.

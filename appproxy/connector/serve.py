@@ -21,10 +21,12 @@ from appproxy.connector.places import Place
 from appproxy.connector.pool import Pool
 from appproxy.connector.proving import Signing, UserPools, ask_signed
 from appproxy.connector.reservations import Reservations
+from appproxy.connector.rewriting import RewrittenAnswer
 from appproxy.connector.upgrade import BytePipes
 from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http import messages
 from appproxy.http.messages import TUNNEL_METHODS, Field, FieldLines, is_token
+from appproxy.http.rewriting import MULTISTATUS, rewritten_fields
 from appproxy.http.translate import Translation
 from appproxy.tasks import Tasks
 from appproxy.wire.frames import Code
@@ -153,9 +155,17 @@ class Serving:
         answer = response.head
         carriage.status = answer.status
         down = ResponseHead(answer.status, answer.reason, place.translation.down(_framed_once(answer)))
+        rewriting, rewritten = place.rewriting, None
+        if rewriting is not None and (rewriting.bodies or answer.status == MULTISTATUS):
+            rewritten = rewriting.find(answer)
+            if rewritten is not None:
+                down.fields = rewritten_fields(down.fields)
         if response.switched:
             stream.answer(down, upgrade=True)
             await BytePipes(stream, response).join(response, carriage.take_held(), carriage.ended)
+        elif rewritten is not None and head.method != b"HEAD":
+            carriage.drop_body()
+            await RewrittenAnswer(stream, rewritten, self._clock).send(down, response)
         elif response.ended:
             carriage.answer_whole(down, response)
         else:
@@ -198,7 +208,7 @@ async def _prepare(head: RequestHead, application: Assigned) -> Prepared:
     """Translate and sign on; :raises AppproxyError: this cannot be asked of the origin."""
     standing = head.standing
     place = application.place(standing.host, standing.segment)
-    fields = await application.sso.sign_on(standing.identity, place.translation.up(standing.fields))
+    fields = await application.sso.sign_on(standing.identity, place.fields_up(standing.fields))
         self.signer = signer
     prepared = Prepared(application, place, FieldLines(fields))
     if application.sso.lasting:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Final
 
 from appproxy.http.charsets import DECLARED_WITHIN, SNIFFED, Narrowed, Reading, find_declaration, reading_of, sniff
@@ -41,13 +42,22 @@ MULTISTATUS: Final = 207
 class Rewriting:
     """Rewrites the bodies of one published place; made once and used for every answer.
 
-    :param bodies: all of them; else only WebDAV's multistatus answers, whose places go with those in fields.
+    Without ``translation.bodies`` these are WebDAV's multistatus answers only, whose places go with those in fields.
     """
 
-    def __init__(self, translation: Translation, bodies: bool) -> None:
-        self.bodies = bodies
-        self._links = Links(translation) if bodies else None
-        self._hrefs = Links(translation, elements=True) if translation.headers else None
+    def __init__(self, translation: Translation) -> None:
+        self._translation = translation
+        self.bodies = translation.bodies
+
+    # Made when they are needed: most places never have such answers.
+
+    @cached_property
+    def _links(self) -> Links | None:
+        return Links(self._translation) if self.bodies else None
+
+    @cached_property
+    def _elements(self) -> Links | None:
+        return Links(self._translation, elements=True) if self._translation.headers else None
 
     def up(self, fields: Sequence[Field]) -> list[Field]:
         """The fields of a request whose answer may be rewritten.
@@ -65,7 +75,7 @@ class Rewriting:
         """What rewrites the body of this answer; ``None`` when it passes as it is."""
         known = head.known
         multistatus = head.status == MULTISTATUS
-        links = self._hrefs if multistatus else self._links
+        links = self._elements if multistatus else self._links
         if links is None:
             return None
         types = known.get(b"content-type", ())

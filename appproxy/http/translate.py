@@ -163,6 +163,7 @@ class Translation:
     :param host_header: the origin sees its internal host; else the external one, with the internal path.
     :param shown: where absolute links of answers lead, when that is another address than *external*.
     :param headers: false: only ``Host`` moves, and ``Destination`` and ``If``, which are part of what is asked for.
+    :param bodies: whether :mod:`~appproxy.http.rewriting` moves links in bodies, too.
     """
 
     def __init__(
@@ -173,12 +174,12 @@ class Translation:
         atlas: Atlas | None = None,
         shown: ExternalURL | None = None,
         headers: bool = True,
+        bodies: bool = False,
     ) -> None:
         self.external, self.internal = external, internal
         self.shown = shown or external
         self._host_header = host_header
-        #: Whether answers are translated.
-        self.headers = headers
+        self.headers, self.bodies = headers, bodies
         self._atlas = atlas or Atlas()
         #: Where the origin believes to be.
         self.view = (
@@ -213,7 +214,7 @@ class Translation:
             return self
         labels = self.external.labels_of(host)
         external, internal = self.external.with_labels(labels), self.internal.with_labels(labels)
-        return Translation(external, internal, self._host_header, self._atlas, headers=self.headers)
+        return Translation(external, internal, self._host_header, self._atlas, None, self.headers, self.bodies)
 
     def up(self, fields: Sequence[Field]) -> list[Field]:
         """The fields of a request, as the origin shall see them.

@@ -18,8 +18,8 @@ from appproxy.http.translate import Translation
 from tests.http.test_codings import encoded, taken
 from tests.http.test_translate import ATLAS, HR, WIKI
 
-WIKI_BODIES = Rewriting(Translation(*WIKI, atlas=ATLAS), bodies=True)
-HEADERS_ONLY = Rewriting(Translation(*HR, atlas=ATLAS), bodies=False)
+WIKI_BODIES = Rewriting(Translation(*WIKI, atlas=ATLAS, bodies=True))
+HEADERS_ONLY = Rewriting(Translation(*HR, atlas=ATLAS))
 HTML = (b"Content-Type", b"text/html")
 LINK, MOVED = b'<a href="http://wiki.corp/x">', b'<a href="https://wiki.test/x">'
 
@@ -94,11 +94,11 @@ class ChoiceTests(SynchronousTestCase):
         xml = (b"Content-Type", b'application/xml; charset="utf-8"')
         text = b"<D:href>%b</D:href> <p>http://wiki.corp/</p>"
         for bodies in (False, True):
-            rewriting = Rewriting(Translation(*HR, atlas=ATLAS), bodies)
+            rewriting = Rewriting(Translation(*HR, atlas=ATLAS, bodies=bodies))
             self.assertEqual(rewritten([text % b"/app/x"], xml, status=207, rewriting=rewriting), text % b"/hr/x")
         self.assertIsNone(found(xml, rewriting=HEADERS_ONLY))
         self.assertIsNone(found(HTML, status=207, rewriting=HEADERS_ONLY))
-        neither = Rewriting(Translation(*HR, atlas=ATLAS, headers=False), bodies=False)
+        neither = Rewriting(Translation(*HR, atlas=ATLAS, headers=False))
         self.assertIsNone(found(xml, status=207, rewriting=neither))
 
 
