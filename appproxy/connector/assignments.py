@@ -202,9 +202,6 @@ class Assignments:
             addresses[str(external)] = Address(translation, find_pool, refusal)
         return Assigned(application, sso, addresses), list(problems)
 
-    def _allows(self, internal: InternalURL) -> bool:
-        """Whether that origin, or some host of that wildcard, may be dialled."""
-        if internal.wildcard:
     def _method(self, application: Application) -> Method:
         """How the application's origins learn who asks; :raises ConfigError: this connector cannot tell them."""
         match application.sso.mode:
@@ -217,6 +214,9 @@ class Assignments:
             case _:
                 return NoSignOn()
 
+    def _allows(self, internal: InternalURL) -> bool:
+        """Whether that origin, or some host of that wildcard, may be dialled."""
+        if internal.wildcard:
             return self._allow.allows_any_of(internal)
         return self._allow.allows(internal.scheme, internal.host, internal.port)
 

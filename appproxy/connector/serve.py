@@ -28,10 +28,10 @@ from appproxy.http import messages
 from appproxy.http.messages import TUNNEL_METHODS, Field, FieldLines, is_token
 from appproxy.http.rewriting import MULTISTATUS, rewritten_fields
 from appproxy.http.translate import Translation
-from appproxy.tasks import Tasks
-from appproxy.wire.frames import Code
 from appproxy.sso.kerberos import KerberosSignOn, Signer
 from appproxy.sso.negotiate import without_challenges
+from appproxy.tasks import Tasks
+from appproxy.wire.frames import Code
 from appproxy.wire.heads import CONNECTOR, RequestHead, ResponseHead
 
 #: Told of every finished exchange: its request head, the answer's status (0: none), bytes up and down, seconds, and
@@ -58,9 +58,9 @@ class Serving:
         self._tasks = Tasks()
         #: Connections that belong to one client each.
         self.reservations = Reservations()
+        self._users = UserPools()
         #: Exchanges under way.
         self.journeys: set[Carriage] = set()
-        self._users = UserPools()
 
     def stream_opened(self, stream: Stream, head: RequestHead, end: bool, upgrade: bool) -> None:
         """channel.stream.Opener: a request arrived."""
@@ -113,13 +113,13 @@ class Serving:
         place = prepared.place
         tunnel = head.method in TUNNEL_METHODS
         pool = place.pool
+        signer = prepared.signer
         if head.affinity:
             pool = self.reservations.pool(stream.channel, head.affinity, pool)
-        signer = prepared.signer
-        elif tunnel or prepared.pinned:
-            raise MalformedRequest("no client connection to pin it to")
         elif signer is not None:
             pool = self._users.pool(pool, signer.user.text)
+        elif tunnel or prepared.pinned:
+            raise MalformedRequest("no client connection to pin it to")
         carriage.sso = application.sso
         body = None if upgrade else carriage.body
         if head.length and body is None:
@@ -154,7 +154,7 @@ class Serving:
 
         answer = response.head
         carriage.status = answer.status
-        down = ResponseHead(answer.status, answer.reason, place.translation.down(_framed_once(answer)))
+        down = ResponseHead(answer.status, answer.reason, place.translation.down(fields))
         rewriting, rewritten = place.rewriting, None
         if rewriting is not None and (rewriting.bodies or answer.status == MULTISTATUS):
             rewritten = rewriting.find(answer)
@@ -199,6 +199,7 @@ class Prepared:
 
     def __init__(self, application: Assigned, place: Place, lines: FieldLines, signer: Signer | None) -> None:
         self.application = application
+        self.signer = signer
         self.pinned = application.application.origin.pinned
         self.place = place
         self.lines = lines
@@ -209,8 +210,10 @@ async def _prepare(head: RequestHead, application: Assigned) -> Prepared:
     standing = head.standing
     place = application.place(standing.host, standing.segment)
     fields = await application.sso.sign_on(standing.identity, place.fields_up(standing.fields))
-        self.signer = signer
-    prepared = Prepared(application, place, FieldLines(fields))
+    sso, signer = application.sso, None
+    if isinstance(sso, KerberosSignOn):
+        signer = sso.signer(standing.identity, place.translation.internal, standing.segment)
+    prepared = Prepared(application, place, FieldLines(fields), signer)
     if application.sso.lasting:
         head.packed.note = prepared
     return prepared
