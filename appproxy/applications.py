@@ -77,6 +77,34 @@ class Assigned(Value, frozen=True):
     everyone: bool = False
 
 
+class Who(Value, frozen=True):
+    """Whom a rule means: named users, members of groups, owners of one of a claim's values, or everyone."""
+
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    claims: dict[str, tuple[str, ...]] = {}
+    everyone: bool = False
+
+
+class Rule(Value, frozen=True):
+    """Something to be looked at with every request; see :mod:`appproxy.relay.rules`."""
+
+    name: str = ""
+    #: Where it applies: nothing given is anywhere.  A path with a slash at its end covers all below.
+    paths: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
+    time_zone: str = "UTC"
+    sign_in: Literal["required", "optional", "public"] = "required"
+    allow: Who | None = None
+    deny: Who | None = None
+    #: How the user has to have signed in: at most so long ago, in one of these ways.
+    max_authentication_age: Duration = Duration(0)
+    acr: tuple[str, ...] = ()
+    amr: tuple[str, ...] = ()
+
+
 class Translate(Value, frozen=True):
     """What is rewritten between internal and external addresses."""
 
@@ -157,6 +185,8 @@ class Segment(Value, frozen=True):
 
     external_url: str
     internal_url: str
+    #: For Kerberos, instead of the application's.
+    spn: str = ""
     cors: CrossOrigin | None = None
 
 
@@ -184,9 +214,8 @@ class Application(Value, frozen=True):
     enabled: bool = True
     #: Answers say that it is being worked on.
     maintenance: bool = False
+    rule: tuple[Rule, ...] = ()
     #: Fields that clients may set although origins take them for a gateway's word.
-    #: For Kerberos, instead of the application's.
-    spn: str = ""
     client_fields: tuple[str, ...] = ()
     sso: SingleSignOn = SingleSignOn()
     translate: Translate = Translate()

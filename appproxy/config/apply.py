@@ -16,11 +16,8 @@ from appproxy.errors import ConfigError
 #: Keys of later releases, and the values of them that ask for nothing.
 LATER: dict[str, tuple[object, ...]] = {
     "application.api": ({},),
-    "application.rule": ([],),
-    "application.sso.identity": ("",),
-    "application.sso.spn": ("",),
 }
-_LATER_MODES = ("kerberos", "form", "token", "basic")
+_LATER_MODES = ("form", "token", "basic")
 
 
 class ApplyFile(Value, frozen=True):

@@ -116,10 +116,10 @@ class Serving:
         signer = prepared.signer
         if head.affinity:
             pool = self.reservations.pool(stream.channel, head.affinity, pool)
-        elif signer is not None:
-            pool = self._users.pool(pool, signer.user.text)
         elif tunnel or prepared.pinned:
             raise MalformedRequest("no client connection to pin it to")
+        elif signer is not None:
+            pool = self._users.pool(pool, signer.user.text)
         carriage.sso = application.sso
         body = None if upgrade else carriage.body
         if head.length and body is None:

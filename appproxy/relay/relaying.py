@@ -11,6 +11,7 @@ from appproxy.channel.stream import Stream
 from appproxy.errors import AppproxyError
 from appproxy.http.cors import CrossOriginRules
 from appproxy.http.guard import guard_response
+from appproxy.http.hops import clean_trailers
 from appproxy.http.messages import Field, MalformedMessage, body_length
 from appproxy.http.websocket_frames import is_websocket
 from appproxy.relay import causes
@@ -67,12 +68,12 @@ class Relaying:
             stream.registerProducer(exchange.source, True)
         exchange.take(self)
 
-    def session_ended(self) -> None:
     @property
     def progress(self) -> int:
         """What the user has sent so far, in octets; see :class:`appproxy.relay.sessions.Watcher`."""
         return self._stream.bytes_sent if self._stream is not None else 0
 
+    def session_ended(self) -> None:
         """The user's session is over: nothing of theirs stays open."""
         if self._lost:
             return
@@ -89,15 +90,15 @@ class Relaying:
         """The answer begins."""
         exchange, stream = self._exchange, self._stream
         assert stream is not None
+        if head.speaker == CONNECTOR:
+            self._broken(causes.told(head))
+            return
         try:
             fields = guard_response(head.status, head.reason, head.fields, exchange.scheme == "https")
             if self._cors is not None:
                 fields = self._cors.answered(fields, exchange.head.known)
             if informational:
                 exchange.informational(head.status, head.reason, fields)
-        if head.speaker == CONNECTOR:
-            self._broken(causes.told(head))
-            return
                 return
             if upgrade:
                 octets = exchange.begin(head.status, head.reason, fields, None)
