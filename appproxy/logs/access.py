@@ -62,6 +62,7 @@ class _Record(msgspec.Struct, gc=False):
     connector: str
     cause: str
     side: str
+    protocol: str
 
 
 _encode = msgspec.json.Encoder().encode
@@ -117,6 +118,7 @@ class AccessLog:
         connector: str = "",
         cause: str = "",
         side: str = "",
+        protocol: str = "",
     ) -> None:
         """Write down one request.
 
@@ -125,6 +127,7 @@ class AccessLog:
         :param down: bytes of the answer's body.
         :param seconds: from the request's head to the end of the answer.
         :param cause: code of what went wrong, empty when nothing did; *side* is who failed.
+        :param protocol: what the client spoke.
         """
         if self._descriptor is None:
             return
@@ -137,6 +140,7 @@ class AccessLog:
         line = self._line(
             f"{self._stamp}{int(now * 1000) % 1000:03}Z", request_id, client, host, method.decode("latin-1"), path,
             status, up, down, round(seconds * 1000, 1), application, user, connector, cause, side,
+            protocol,
         )  # fmt: skip
         self._lines.append(line)
         self._bytes += len(line)
@@ -223,24 +227,26 @@ class AccessLog:
     def _text(
         moment: str, request_id: str, client: str, host: str, method: str, path: str, status: int, up: int, down: int,
         ms: float, application: str, user: str, connector: str, cause: str, side: str,
+        protocol: str,
     ) -> bytes:  # fmt: skip
-        """One line of columns; the last six are named."""
+        """One line of columns; the last seven are named."""
         return (
             f"{moment} {escape(request_id)} {word(client)} {word(host)} {word(method)} {escape(path)} {status}"
             f" up={up} down={down} ms={ms} application={word(application)} user={word(user)}"
-            f" connector={word(connector)} cause={word(cause)} side={word(side)}\n"
+            f" connector={word(connector)} cause={word(cause)} side={word(side)} protocol={word(protocol)}\n"
         ).encode()
 
     @staticmethod
     def _json(
         moment: str, request_id: str, client: str, host: str, method: str, path: str, status: int, up: int, down: int,
         ms: float, application: str, user: str, connector: str, cause: str, side: str,
+        protocol: str,
     ) -> bytes:  # fmt: skip
         """One JSON object."""
         line = _encode(
             _Record(
                 moment, request_id, client, host, method, path, status, up, down, ms, application, user, connector,
-                cause, side,
+                cause, side, protocol,
             )
         )  # fmt: skip
         if not line.isascii() or b"\x7f" in line:

@@ -60,6 +60,8 @@ from appproxy.wire.windows import Budget
 
 #: How often connections that are overdue are looked for: whoever waits for a client that left hears of it within this.
 SWEEP_SECONDS = 0.5
+#: What clients speak, as access records say it.
+PROTOCOLS = {(1, 0): "HTTP/1.0", (1, 1): "HTTP/1.1", (2, 0): "HTTP/2"}
 #: A node's name is its own for this long without renewal; renewed at a third of it.
 LEASE_SECONDS = 15
 #: How often what has run out is removed from the store; used and expired tokens are shown for a month.
@@ -340,6 +342,7 @@ class RelayService(Service):
         self._access.record(
             exchange.request_id, exchange.client, exchange.host, exchange.head.method, exchange.head.target,
             exchange.status, up, down, self._reactor.seconds() - exchange.started, application, user, connector, cause,
+            protocol=PROTOCOLS[exchange.head.version],
         )  # fmt: skip
 
     def _refused(self, bad: BadRequest, client: str) -> tuple[list[Field], bytes]:

@@ -17,7 +17,7 @@ from appproxy.logs import AccessLog, access
 
 LINE = (
     "1970-01-02T00:00:00.500Z r-1 192.0.2.7 hr.example.com GET /leave 200 up=0 down=1024 ms=12.3"
-    " application=hr user=alice@example.com connector=hq-1 cause=- side=-\n"
+    " application=hr user=alice@example.com connector=hq-1 cause=- side=- protocol=HTTP/2\n"
 )
 
 
@@ -39,7 +39,21 @@ class TestAccessLog(SynchronousTestCase):
 
     def record(self, log: AccessLog, target: bytes = b"/leave?ticket=s3cret", user: str = "alice@example.com") -> None:
         """One request of Alice's."""
-        log.record("r-1", "192.0.2.7", "hr.example.com", b"GET", target, 200, 0, 1024, 0.0123, "hr", user, "hq-1")
+        log.record(
+            "r-1",
+            "192.0.2.7",
+            "hr.example.com",
+            b"GET",
+            target,
+            200,
+            0,
+            1024,
+            0.0123,
+            "hr",
+            user,
+            "hq-1",
+            protocol="HTTP/2",
+        )
 
     def test_one_line_a_request(self) -> None:
         """A record is written within half a second, without the query."""
@@ -63,7 +77,7 @@ class TestAccessLog(SynchronousTestCase):
             {
                 "time": "1970-01-02T00:00:00.500Z", "id": "r", "client": "::1", "host": "h", "method": "GET",
                 "path": "/\xe9", "status": 502, "up": 1, "down": 2, "ms": 1000.0, "application": "a",
-                "user": "b\x1b\u2028\x7f", "connector": "c", "cause": "sso-failed", "side": "connector",
+                "user": "b\x1b\u2028\x7f", "connector": "c", "cause": "sso-failed", "side": "connector", "protocol": "",
             },
         )  # fmt: skip
 
