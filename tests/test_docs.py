@@ -13,7 +13,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy import applications
-from appproxy.applications import Application, ConnectorGroup, CrossOrigin, HeaderRule, Segment
+from appproxy.applications import Application, ConnectorGroup, CrossOrigin, HeaderRule, Rule, Segment
 from appproxy.cli.command import GROUPS, make_parser
 from appproxy.config import apply, connector, relay
 from appproxy.config.connector import ConnectorConfig
@@ -104,6 +104,7 @@ class ReferenceTest(SynchronousTestCase):
             "``[[application.sso.header]]``": keys_of(HeaderRule),
             "``[[application.segment]]``": keys_of(Segment),
             "``[application.segment.cors]``": keys_of(CrossOrigin),
+            "``[[application.rule]]``": keys_of(Rule),
         }
         for field in msgspec.structs.fields(Application):
             if isinstance(field.type, type) and issubclass(field.type, applications.Value):

@@ -82,6 +82,10 @@ class _Conversion:
             inner = get_args(kind)[0]
             items = self.expect(value, list, key)
             return tuple(self.convert(item, inner, f"{key}[{position}]") for position, item in enumerate(items))
+        if get_origin(kind) is dict:
+            inner = get_args(kind)[1]
+            table = self.expect(value, dict, key)
+            return {name: self.convert(item, inner, f"{key}.{name}") for name, item in table.items()}
         if get_origin(kind) is Literal:
             return self.choice(value, get_args(kind), key)
         if isinstance(kind, UnionType) and type(None) in get_args(kind):

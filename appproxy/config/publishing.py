@@ -13,6 +13,7 @@ import msgspec
 from appproxy.applications import Application, Cookies, CrossOrigin, Segment, SingleSignOn
 from appproxy.config.kerberos import check_kerberos
 from appproxy.config.places import NODE_NAME
+from appproxy.config.rules import check_rules
 from appproxy.config.urls import is_address, read_origin, read_url
 from appproxy.errors import ConfigError
 from appproxy.expressions import MalformedExpression, parse
@@ -46,6 +47,7 @@ def check_application(application: Application, where: str) -> Application:
     _check_times(application, where)
     _check_cookies(application.cookies, f"{where}.cookies")
     _check_home_page(application, where)
+    check_rules(application, where)
     return application
 
 

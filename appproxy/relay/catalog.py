@@ -12,6 +12,7 @@ from appproxy.http.cors import CrossOriginRules
 from appproxy.http.hops import REQUEST_DROP, fold
 from appproxy.identity import Identity
 from appproxy.relay.policy import Assignment
+from appproxy.relay.rules import Rules
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -43,6 +44,7 @@ class Published:
         self.cors = None if segment.cors is None else CrossOriginRules(segment.cors)
         self.attended = application.maintenance or self.cors is not None
         self.assignment = Assignment(application)
+        self.rules = Rules(application, self.assignment) if application.rule else None
         self.signs_in = application.preauthentication == "oidc"
         self.drop = REQUEST_DROP.difference(map(fold, (name.encode("ascii") for name in application.client_fields)))
         self.pinned = application.origin.pinned

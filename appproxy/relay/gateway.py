@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.exchange import ClientGone, Exchange
 from appproxy.relay.pins import Pin, Pins, tunnel_of
 from appproxy.relay.relaying import Relaying
+from appproxy.relay.rules import Applying, Request
 from appproxy.relay.sessions import Session
 from appproxy.relay.upgrades import check_origin
 from appproxy.relay.upward import upward_head
@@ -80,6 +82,7 @@ class Gateway:
 
     :param own: answers what is for the relay itself: its own host and the reserved paths of every host.
     :param fail: answers an exchange that failed.
+    :param epoch: epoch seconds.
     :param record: is told of every finished exchange, with application, user, connector, cause and bytes up and down.
     """
 
@@ -94,6 +97,7 @@ class Gateway:
         own: Callable[[ClientExchange, Published | None], Coroutine[Deferred[Any], Any, None]],
         fail: Fail,
         record: Callable[[ClientExchange, str, str, str, str, int, int], None],
+        epoch: Callable[[], int] = lambda: int(time.time()),
     ) -> None:
         self.catalog = Catalog()
         self._host = host
@@ -103,6 +107,7 @@ class Gateway:
         self._own = own
         self._fail = fail
         self._record = record
+        self._epoch = epoch
 
     async def respond(self, exchange: ClientExchange) -> None:
         """Answer one exchange, whatever happens, and leave one access record."""
@@ -150,14 +155,24 @@ class Gateway:
             if exchange.path == ROBOTS and _asks_for_robots(exchange):
                 return self._keep_robots_out(exchange)
             application = published.application
+            applying: Applying | None = None
+            if published.rules is not None:
+                request = Request(exchange.path, exchange.head.method, exchange.client, self._epoch())
+                applying = published.rules.look(request)
+                if applying.sign_in == "public":
+                    return await self._relay(exchange, published, None, trip)
             session = self._preauth.peek(exchange, application) or await self._preauth.identify(exchange, application)
-            if session is None:
+            if session is None and (applying is None or applying.sign_in == "required"):
                 trip.cause = "challenged"
                 return await self._preauth.challenge(exchange, application)
-            trip.user = session.identity.user
-            decision = published.assignment.decide(session.identity)
-            if not decision.allowed:
-                raise NotAssigned(", ".join(decision.reasons))
+            if session is not None:
+                trip.user = session.identity.user
+                if applying is None:
+                    decision = published.assignment.decide(session.identity)
+                else:
+                    decision = applying.decide(session.identity, self._epoch())
+                if not decision.allowed:
+                    raise NotAssigned(", ".join(decision.reasons))
             if exchange.upgrade:
                 check_origin(exchange, published)
         await self._relay(exchange, published, session, trip)
@@ -172,7 +187,7 @@ class Gateway:
             pin = self._pins.pin(exchange)
             if pin is None:
                 trip.cause = "http1-required"
-                return
+                return None
             exchange.lasting = True
         repeatable = exchange.ended and not exchange.upgrade and pin is None
         identity = session.identity if session is not None else None
@@ -208,7 +223,7 @@ class Gateway:
             if outcome is None:
                 if pin is not None:
                     pin.used = True
-                return
+                return None
             failure = outcome
             if pin is not None and pin.used and failure.code == "origin-broke-off":
                 # As the origin did: whoever was signed in is so no more, and clients try again on a new connection.

@@ -8,11 +8,22 @@ from appproxy.applications import Application
 from appproxy.identity import Identity
 
 
+class StepUp(NamedTuple):
+    """How a user has to sign in again: within so many seconds (0: any time), in one of these ways (``acr``)."""
+
+    max_age: int
+    acr: tuple[str, ...]
+
+
 class Decision(NamedTuple):
-    """Whether somebody may, and why; reasons are stable words for logs and pages."""
+    """Whether somebody may, and why; reasons are stable words for logs and pages.
+
+    :ivar step_up: what would change the decision.
+    """
 
     allowed: bool
     reasons: tuple[str, ...]
+    step_up: StepUp | None = None
 
 
 EVERYONE = Decision(True, ("everyone",))

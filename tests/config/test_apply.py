@@ -174,7 +174,45 @@ MISTAKES = {
     written(timeouts__first_byte='"longer"'): (
         HR + "timeouts.first_byte: 'longer' is not a duration; write \"30s\", \"5m\", \"12h\" or \"30d\""
     ),
-    written(rule='[{ paths = ["/admin/"] }]'): HR + "rule: not available in this release; remove it",
+    written(rule='[{ paths = ["/admin/"] }]'): (
+        HR + "rule[0]: does nothing; give it allow, deny, sign_in, max_authentication_age, acr or amr"
+    ),
+    written(rule="[{ allow = {} }]"): (
+        HR + "rule[0].allow: names nobody; give users, groups, claims or everyone = true"
+    ),
+    written(rule="[{ deny = { claims = { a = [] } } }]"): (
+        HR + "rule[0].deny.claims.a: has no values; list those that count"
+    ),
+    written(rule='[{ paths = ["/a/../b"], deny = { everyone = true } }]'): (
+        HR + "rule[0].paths[0]: '/a/../b' is not a canonical path; write for instance \"/admin/\""
+    ),
+    written(rule='[{ methods = ["GET /"], deny = { everyone = true } }]'): (
+        HR + "rule[0].methods[0]: 'GET /' is not a method"
+    ),
+    written(rule='[{ networks = ["10.0.0.1/8"], deny = { everyone = true } }]'): (
+        HR + "rule[0].networks[0]: 10.0.0.1/8 has host bits set; write for instance 10.0.0.0/8"
+    ),
+    written(rule='[{ times = ["monday"], deny = { everyone = true } }]'): (
+        HR + "rule[0].times[0]: 'monday' is no time of the week; write for instance mon-fri 08:00-18:00"
+    ),
+    written(rule='[{ time_zone = "Moon/Base", deny = { everyone = true } }]'): (
+        HR + "rule[0].time_zone: 'Moon/Base' is not known here; write for instance Europe/Berlin"
+    ),
+    written(rule='[{ name = "a", acr = ["x"] }, { name = "a", acr = ["x"] }]'): (
+        HR + 'rule[1].name: there are two rules "a"; names tell them apart in logs'
+    ),
+    written(rule='[{ sign_in = "public" }]'): (
+        HR + "rule[0].paths: is missing; say what is open to people who have not signed in"
+    ),
+    written(rule='[{ paths = ["/a/"], sign_in = "public", allow = { everyone = true } }]'): (
+        HR + 'rule[0].sign_in: "public" asks nobody who they are; allow and deny go with "optional"'
+    ),
+    written(rule='[{ paths = ["/a/"], sign_in = "optional", acr = ["x"] }]'): (
+        HR + 'rule[0].sign_in: "optional" asks for no certain kind of sign-in; use two rules'
+    ),
+    written(rule='[{ acr = ["x"] }]', preauthentication='"passthrough"'): (
+        HR + "rule[0]: has no effect with passthrough, which knows no users; remove it"
+    ),
     '[[connector_group]]\nname = "hq"\n[[connector_group]]\nname = "hq"': (
         'apps.toml: connector_group[1].name: there are two groups "hq"; names are unique'
     ),

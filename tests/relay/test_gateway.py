@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.applications import Application, Assigned, HeaderRule, SingleSignOn
+from appproxy.applications import Application, Assigned, HeaderRule, Rule, SingleSignOn, Who
 from appproxy.identity import Identity
 from appproxy.relay.attachments import Attachment
 from appproxy.relay.catalog import Catalog
@@ -32,6 +32,32 @@ class GatewayTests(SynchronousTestCase):
         """N17: what is not published is 404 and reaches nobody."""
         self.assertIn(b"404", self.asked(get(host=b"other.example.com")))
         self.assertEqual(self.bench.pair.opener.streams, [])
+
+    @pytest.mark.feature("AUTH-1")
+    def test_what_is_open_to_strangers(self) -> None:
+        """Public paths ask nobody, optional ones tell the origin who is signed in; others challenge."""
+        rules = (Rule(paths=("/public/",), sign_in="public"), Rule(paths=("/maybe/",), sign_in="optional"))
+        application = msgspec.structs.replace(APPLICATIONS[0], rule=rules)
+        self.bench.gateway.catalog = Catalog([application])
+        told = []
+        for path, more in ((b"/public/x", COOKIE), (b"/maybe/x", COOKIE), (b"/maybe/x", b"")):
+            self.bench.sends(self.bench.client(), get(path=path, more=more))
+            told.append(self.bench.pair.opener.heads[-1][0].standing.identity is not None)
+        self.assertEqual(told, [False, True, False])
+        self.asked(get(path=b"/PUBLIC/x", more=b""))
+        self.assertEqual((len(self.bench.pair.opener.streams), self.bench.records[-1][4]), (3, "challenged"))
+
+    @pytest.mark.feature("POL-2")
+    def test_rules_are_looked_at_with_every_request(self) -> None:
+        """A path that a rule keeps for others is 403, and nothing of the request reaches the origin."""
+        application = msgspec.structs.replace(
+            APPLICATIONS[0], rule=(Rule(name="admins", paths=("/admin/",), allow=Who(users=("root",))),)
+        )
+        self.bench.gateway.catalog = Catalog([application])
+        self.assertIn(b"403", self.asked(get(path=b"/Admin/x")))
+        self.assertEqual(self.bench.pair.opener.streams, [])
+        self.bench.sends(self.client, get(path=b"/x"))
+        self.assertEqual(len(self.bench.pair.opener.streams), 1)
 
     def test_stranger_is_challenged(self) -> None:
         """A01, A05: without a session nothing reaches a connector; neither does an upgrade."""
