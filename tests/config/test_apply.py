@@ -107,6 +107,9 @@ MISTAKES = {
     written(home_page='"https://evil.example/"'): (
         HR + "home_page: 'https://evil.example/' is not below the external URL; write for instance \"start/\""
     ),
+    written(home_page='"a/%2e%2e/%2e%2e/x"'): (
+        HR + "home_page: 'a/%2e%2e/%2e%2e/x' is not below the external URL; write for instance \"start/\""
+    ),
     written(timeouts__connect='"0s"'): HR + "timeouts.connect: must be longer than nothing",
     written(timeouts__connect="10"): HR + 'timeouts.connect: 10 is not a duration; write "30s", "5m", "12h" or "30d"',
     written(session__idle='"2d"'): HR + "session.idle: 2d is longer than session.absolute, 1d",

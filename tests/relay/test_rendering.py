@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http.serving import BadRequest
+from appproxy.relay.gateway import UnderMaintenance
 from appproxy.relay.rendering import Rendering, words_for
-from tests.fakes.exchange import FETCHES, FakeExchange
+from tests.fakes.exchange import FETCHES, NAVIGATES, FakeExchange
 
 URL = "https://hr.example.test/x"
 
@@ -89,6 +90,20 @@ class RenderingTest(SynchronousTestCase):
             self.rendering.redirect(exchange, b"https://x.test/", [(b"Set-Cookie", b"a=b")])
             self.assertEqual((exchange.status, exchange.value("Location")), (status, "https://x.test/"))
             self.assertEqual(exchange.value("Set-Cookie"), "a=b")
+
+    @pytest.mark.feature("PUB-7")
+    def test_maintenance(self) -> None:
+        """A person is told that somebody works on it, a program the code; both, when to come back."""
+        wait = [(b"Retry-After", b"600")]
+        for fields, kind, said in (
+            (NAVIGATES, "text/html; charset=utf-8", b"This application is being worked on"),
+            (FETCHES, "application/problem+json", b'"code":"maintenance"'),
+        ):
+            exchange = FakeExchange(URL, fields=fields)
+            self.rendering.fail(exchange, UnderMaintenance(), wait)
+            self.assertEqual((exchange.status, exchange.value("Content-Type")), (503, kind))
+            self.assertEqual(exchange.value("Retry-After"), "600")
+            self.assertIn(said, exchange.body)
 
     def test_words(self) -> None:
         """There are words for every status, known or not."""
