@@ -21,6 +21,8 @@ class Published:
     """One application at one of its addresses, with all that can be worked out once.
 
     :ivar segment: what the connector calls the address; empty for the only one of an application.
+    :ivar origins: where the application's own pages are, if it has several addresses; wildcards are left out, whose
+        hosts need not trust each other.
     :ivar cors: the address's rules for scripts of other sites, if it has any.
     :ivar attended: the relay answers some or all requests by itself: for maintenance, or by *cors*.
     :ivar drop: fields of requests that do not go on, folded.
@@ -29,8 +31,8 @@ class Published:
     """
 
     __slots__ = (
-        "_claims", "_groups", "application", "assignment", "attended", "cors", "drop", "external", "id", "ping",
-        "pinned", "rules", "segment", "signs_in",
+        "_claims", "_groups", "application", "assignment", "attended", "cors", "drop", "external", "id",
+        "origins", "ping", "pinned", "rules", "segment", "signs_in",
     )  # fmt: skip
 
     def __init__(self, application: Application, segment: Segment | None = None, external_url: str = "") -> None:
@@ -41,6 +43,9 @@ class Published:
         self.id = application.id
         self.external = ExternalURL.parse(external_url or segment.external_url)
         self.segment = str(self.external) if len(segments) > 1 or application.alternate_url else ""
+        everywhere = map(ExternalURL.parse, application.external_urls)
+        origins = frozenset(url.origin.encode("ascii") for url in everywhere if not url.wildcard)
+        self.origins = origins if self.segment else frozenset()
         self.cors = None if segment.cors is None else CrossOriginRules(segment.cors)
         self.attended = application.maintenance or self.cors is not None
         self.assignment = Assignment(application)

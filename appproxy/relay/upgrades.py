@@ -24,6 +24,8 @@ def check_origin(exchange: ClientExchange, published: Published) -> None:
     origins = exchange.head.known.get(b"origin")
     if origins is None or origins == [exchange.origin.encode("ascii")]:
         return
-    if len(origins) == 1 and published.cors is not None and published.cors.trusts(origins[0]):
-        return
+    if len(origins) == 1:
+        (origin,) = origins
+        if origin in published.origins or (published.cors is not None and published.cors.trusts(origin)):
+            return
     raise CrossSiteUpgrade

@@ -19,6 +19,7 @@ SHARED = Application(
             internal_url="http://shared.corp.local/",
             cors=CrossOrigin(allowed_origins=("https://friend.example.com",), allow_credentials=True),
         ),
+        Segment(external_url="https://*.wild.example.com/", internal_url="http://wild.corp.local/"),
         Segment(
             external_url="https://public.example.com/",
             internal_url="http://public.corp.local/",
@@ -74,6 +75,15 @@ class CrossSiteTests(SynchronousTestCase):
         """The page is the application's when scheme, host and port are those that the client used."""
         self.assertTrue(self.passes(b"https://hr.example.com:8443", b"hr.example.com:8443"))
         self.assertFalse(self.passes(b"https://hr.example.com", b"hr.example.com:8443"))
+
+    @pytest.mark.feature("PUB-5", "SCN-9")
+    def test_pages_at_other_addresses(self) -> None:
+        """W01: a page at one address of an application may use the others, and no address of a wildcard another one."""
+        self.assertTrue(self.passes(b"https://shared.example.com", b"public.example.com"))
+        self.assertTrue(self.passes(b"https://public.example.com", b"shared.example.com"))
+        self.assertFalse(self.passes(b"https://hr.example.com", b"shared.example.com"))
+        self.assertTrue(self.passes(b"https://a.wild.example.com", b"a.wild.example.com"))
+        self.assertFalse(self.passes(b"https://b.wild.example.com", b"a.wild.example.com"))
 
     def test_pages_that_are_allowed(self) -> None:
         """Who may send the user's cookies by the application's rules may open its WebSockets too; others may not."""
