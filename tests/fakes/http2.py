@@ -14,6 +14,8 @@ from h2.settings import SettingCodes, Settings
 from hpack import Encoder
 
 from appproxy.http.intake import PREFACE
+from appproxy.relay.multiplexed_front import MultiplexedFront
+from tests.fakes.fronts import Bench, FakeSocket
 
 Field = tuple[bytes, bytes]
 
@@ -80,7 +82,15 @@ class Client:
     """Talks to whoever takes octets with *sends*; :meth:`hears` takes theirs."""
 
     def __init__(self, sends: Callable[[bytes], object], *, window: int = 65535) -> None:
-        self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None))
+        self.h2 = H2Connection(
+            H2Configuration(
+                client_side=True,
+                header_encoding=None,
+                # It may send what it should not; what it gets is checked.
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
         self._sends = sends
         self.streams: dict[int, Heard] = defaultdict(Heard)
         self.goaway: tuple[int, int] | None = None
@@ -137,3 +147,41 @@ class Client:
             self.streams[event.stream_id].ended = True
         elif isinstance(event, events.StreamReset):
             self.streams[event.stream_id].reset = int(event.error_code)
+
+
+#: Who is signed in at a bench, in crumbs.
+ALICE = ((b"cookie", b"__Host-appproxy-session=handle"), (b"cookie", b"theme=dark"))
+
+
+class Connection:
+    """A client of a bench on a socket of its own."""
+
+    def __init__(self, bench: Bench, window: int = 65535) -> None:
+        self.bench = bench
+        self.socket = FakeSocket()
+        self.front = MultiplexedFront(bench.settings)
+        self.socket.protocol = self.front
+        self.front.makeConnection(self.socket)  # type: ignore[arg-type]
+        self.client = Client(self.front.dataReceived, window=window)
+        self.client.flush()
+        self.settle()
+
+    def settle(self) -> None:
+        """Everything comes to rest."""
+        for _ in range(100):
+            self.bench.pair.run(300)
+            if not (octets := self.socket.take()):
+                return
+            self.client.hears(octets)
+        raise AssertionError("the connection does not come to rest")
+
+    def ask(self, *more: tuple[bytes, bytes], end: bool = True, **head: bytes) -> int:
+        """Alice asks for something; returns the stream."""
+        number = self.client.ask(*ALICE, *more, end=end, **head)
+        self.settle()
+        return number
+
+    def heard(self, number: int) -> Heard:
+        """What came of it, after all has settled."""
+        self.settle()
+        return self.client.streams[number]
