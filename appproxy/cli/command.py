@@ -23,6 +23,7 @@ GROUPS = {
     "connector": ("connectors", "connectors"),
     "authority": ("authorities", "the relay's own certification authorities"),
     "token": ("connectors", "enrolment tokens"),
+    "explain": ("explaining", "what would become of a request, and why"),
     "session": ("sessions", "signed-in users"),
     "status": ("sessions", "the relay's state in short"),
     "idp": ("provider", "the development identity provider"),

@@ -129,6 +129,11 @@ class Applying:
         self._assignment = assignment
         self.sign_in: SignIn = max((rule.sign_in for rule in rules), key=_STRICTNESS.__getitem__, default="required")
 
+    @property
+    def names(self) -> list[str]:
+        """What they are called, in their order."""
+        return [rule.name for rule in self._rules]
+
     def decide(self, identity: Identity, now: int) -> Decision:
         """Say whether *identity* may; *now* in epoch seconds."""
         for rule in self._rules:

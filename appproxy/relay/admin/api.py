@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from appproxy.config.urls import is_loopback
 from appproxy.errors import AppproxyError, ConfigError
 from appproxy.relay.admin import authorities as authority_operations
-from appproxy.relay.admin import connectors, publishing, sessions
+from appproxy.relay.admin import connectors, explaining, publishing, sessions
 from appproxy.relay.admin.call import Call, LiveConnectors, Problem, Relay
 from appproxy.relay.authorities import Authorities
 from appproxy.relay.exchange import Exchange
@@ -43,6 +43,7 @@ OPERATIONS: dict[str, dict[bytes, Operation]] = {
     "/v1/connectors/*/revoke": {b"POST": connectors.revoke_connector},
     "/v1/sessions": {b"GET": sessions.list_sessions, b"DELETE": sessions.end_sessions},
     "/v1/sessions/*": {b"DELETE": sessions.end_session},
+    "/v1/explain": {b"POST": explaining.explain_request},
     "/v1/status": {b"GET": sessions.status},
 }
 

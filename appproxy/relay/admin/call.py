@@ -22,6 +22,14 @@ class Live(Protocol):
     """A connector that is here now."""
 
     @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def group(self) -> str:
+        """The connector group it serves."""
+
+    @property
     def peer(self) -> str:
         """Its address."""
 
