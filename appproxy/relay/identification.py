@@ -11,13 +11,16 @@ from twisted.internet.defer import Deferred
 
 from appproxy.applications import Application
 from appproxy.config.relay import RelayConfig
+from appproxy.relay.notices import BACK_CHANNEL, FRONT_CHANNEL, Notices
 from appproxy.relay.portal import Portal
+from appproxy.relay.preauth.events import Transmitter
 from appproxy.relay.preauth.fetching import TreqFetch
 from appproxy.relay.preauth.oidc import OpenIDConnect
 from appproxy.relay.preauth.provider import Provider
 from appproxy.relay.refreshing import Refreshing, RefreshTimes
 from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import Sealer
+from appproxy.relay.security_events import SECURITY_EVENTS, SecurityEvents
 from appproxy.relay.sessions import Sessions
 from appproxy.relay.signin import SignIn
 from appproxy.store.interface import Store
@@ -73,11 +76,22 @@ class Identification:
             spawn=spawn,
         )
         self.sessions.refresh = self._refreshing.refresh
+        notices = Notices(self.preauth, store)
+        transmitters = [
+            Transmitter(each, TreqFetch(reactor, str(each.ca_file or "")), reactor.seconds, epoch)
+            for each in config.event_transmitter
+        ]
+        events = SecurityEvents(self.preauth, store, transmitters)
         self.signin = SignIn(
             self.preauth,
             store,
             idle_seconds=float(config.session.idle),
             absolute_seconds=float(config.session.absolute),
             times=times,
+            more={
+                BACK_CHANNEL: ((b"POST",), notices.back_channel),
+                FRONT_CHANNEL: ((b"GET",), notices.front_channel),
+                SECURITY_EVENTS: ((b"POST",), events.receive),
+            },
         )
         self.portal = Portal(self.preauth)

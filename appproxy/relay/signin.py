@@ -12,7 +12,7 @@ A browser that already has a session at the relay's host goes from sign-in to ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -23,6 +23,7 @@ from appproxy.applications import Application
 from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http.messages import Field
 from appproxy.relay.exchange import Exchange
+from appproxy.relay.notices import provider_session_key
 from appproxy.relay.preauth.attempts import Attempt, Ticket, Wish, hash_binding
 from appproxy.relay.preauth.cookies import BINDING, SESSION, expire_cookie, set_cookie
 from appproxy.relay.preauth.failures import (
@@ -82,6 +83,7 @@ class SignIn:
     :param idle_seconds: after which the relay's own session ends when nobody uses it.
     :param absolute_seconds: after which it ends in any case.
     :param times: when sign-ins are refreshed.
+    :param more: further addresses of the relay's host, with their methods.
     """
 
     log = Logger()
@@ -94,6 +96,7 @@ class SignIn:
         idle_seconds: float,
         absolute_seconds: float,
         times: RefreshTimes | None = None,
+        more: Mapping[bytes, tuple[Sequence[bytes], Journey]] | None = None,
     ) -> None:
         self._oidc = oidc
         self._store = store
@@ -107,6 +110,7 @@ class SignIn:
             b"callback": ((b"GET", b"POST"), self._come_back),
             b"sign-out": ((b"GET", b"HEAD", b"POST"), sign_out.serve),
             b"signed-out": ((b"GET", b"HEAD"), sign_out.show_signed_out),
+            **(more or {}),
         }
         self._at_application: dict[bytes, tuple[Sequence[bytes], Journey]] = {
             b"ticket": ((b"GET",), self._redeem_ticket),
@@ -341,6 +345,8 @@ class SignIn:
 
 
 def _replace(db: Database, record: SessionRecord, old: bytes | None, now: int) -> None:
+    if record.provider_session and once.is_used(db, provider_session_key(record.provider, record.provider_session)):
+        raise SignInDeclined("the provider has ended this sign-in meanwhile")
     if old is not None:
         sessions.end(db, old, now)
     sessions.create(db, record)

@@ -12,21 +12,27 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from appproxy.applications import Application, Assigned
-from appproxy.config.provider import ProviderConfig
+from appproxy.config.provider import ProviderConfig, TransmitterConfig
 from appproxy.http.messages import Field
+from appproxy.relay.notices import BACK_CHANNEL, FRONT_CHANNEL, Notices
 from appproxy.relay.portal import Portal
+from appproxy.relay.preauth.events import Transmitter
 from appproxy.relay.preauth.oidc import OpenIDConnect
 from appproxy.relay.preauth.provider import Provider
 from appproxy.relay.refreshing import Refreshing, RefreshTimes
 from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import Sealer
+from appproxy.relay.security_events import SECURITY_EVENTS, SecurityEvents
 from appproxy.relay.sessions import Sessions
 from appproxy.relay.signin import SignIn
+from appproxy.store import feed
+from appproxy.store.records import Change
 from tests.fakes.exchange import NAVIGATES, FakeExchange
 from tests.fakes.idp import ISSUER, FakeProvider
 from tests.fakes.memory_store import MemoryStore
 
 RELAY = "https://proxy.example.test"
+TRANSMITTER = "https://events.example.test/corp"
 HR = Application(
     id="hr",
     name="HR portal",
@@ -85,7 +91,25 @@ class Rig:
         )
         self.refreshing = self.refresher(self.sessions)
         self.sessions.refresh = self.refreshing.refresh
-        self.signin = SignIn(self.oidc, self.store, idle_seconds=8 * 3600, absolute_seconds=24 * 3600)
+        notices = Notices(self.oidc, self.store)
+        self.events = FakeProvider(self.epoch, TRANSMITTER)
+        transmitter = TransmitterConfig(
+            id="risc", issuer=TRANSMITTER, audience=(RELAY,), provider="main", authorization="Bearer agreed"
+        )
+        receiver = SecurityEvents(
+            self.oidc, self.store, [Transmitter(transmitter, self.events.fetch, self.clock.seconds, self.epoch)]
+        )
+        self.signin = SignIn(
+            self.oidc,
+            self.store,
+            idle_seconds=8 * 3600,
+            absolute_seconds=24 * 3600,
+            more={
+                BACK_CHANNEL: ((b"POST",), notices.back_channel),
+                FRONT_CHANNEL: ((b"GET",), notices.front_channel),
+                SECURITY_EVENTS: ((b"POST",), receiver.receive),
+            },
+        )
         self.portal = Portal(self.oidc)
 
     def refresher(self, sessions: Sessions) -> Refreshing:
@@ -104,6 +128,14 @@ class Rig:
     def epoch(self) -> int:
         """Now."""
         return 1_800_000_000 + int(self.clock.seconds())
+
+    def follow(self) -> None:
+        """Heed the feed, as the service does at once."""
+        changes = finish(self._changes())
+        self.sessions.heard(changes)
+
+    async def _changes(self) -> list[Change]:
+        return await self.store.read(feed.since, 0)
 
     def respond(self, exchange: FakeExchange) -> None:
         """Answer as the gateway does: 200 with the user's name stands for the origin."""

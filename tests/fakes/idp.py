@@ -82,6 +82,43 @@ class FakeProvider:
         """An honest signature."""
         return jwt.encode(claims, rsa_key(self.signs_with), algorithm="RS256", headers={"kid": self.signs_with})
 
+    def logout_token(self, headers: Mapping[str, Any] | None = None, key: str = "", **claims: Any) -> str:
+        """A back-channel logout of the session that everybody here has; None takes a claim or header away."""
+        self._issued += 1
+        now = self.epoch()
+        said = {
+            "iss": self.issuer,
+            "aud": "relay",
+            "iat": now,
+            "exp": now + 120,
+            "jti": f"logout-{self._issued}",
+            "sid": "sid-1",
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+            **claims,
+        }
+        return self.sign_as(said, {"typ": "logout+jwt", **(headers or {})}, key)
+
+    def event_token(self, kind: str, headers: Mapping[str, Any] | None = None, key: str = "", **claims: Any) -> str:
+        """A security event for the relay; None takes a claim or header away."""
+        self._issued += 1
+        said = {
+            "iss": self.issuer,
+            "aud": "https://proxy.example.test",
+            "iat": self.epoch(),
+            "jti": f"event-{self._issued}",
+            "events": {f"https://schemas.openid.net/secevent/{kind}": {}},
+            **claims,
+        }
+        return self.sign_as(said, {"typ": "secevent+jwt", **(headers or {})}, key)
+
+    def sign_as(self, claims: Mapping[str, Any], headers: Mapping[str, Any], key: str = "") -> str:
+        """Sign any claims, with any headers; *key* is presented as the published one."""
+        present = {name: value for name, value in claims.items() if value is not None}
+        header = {"kid": self.signs_with, **headers}
+        algorithm = header.pop("alg", "RS256")
+        secret: Any = {"none": None, "HS256": b"s" * 32}.get(algorithm, rsa_key(key or self.signs_with))
+        return jwt.PyJWS().encode(json.dumps(present).encode(), secret, algorithm, headers=header)
+
     async def fetch(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit_bytes: int, timeout_seconds: float
     ) -> FetchedAnswer:
@@ -98,9 +135,11 @@ class FakeProvider:
         return answer
 
     def _answer(self, path: str, headers: Mapping[str, str], form: dict[str, list[str]]) -> FetchedAnswer:
+        if path == "/.well-known/ssf-configuration" + urlsplit(self.issuer).path:
+            return as_json({"issuer": self.issuer, "jwks_uri": self.issuer + "/jwks"})
         if path == "/.well-known/openid-configuration":
             return as_json(self.metadata)
-        if path == "/jwks":
+        if path == urlsplit(self.issuer).path + "/jwks":
             return as_json({"keys": [public_jwk(name) for name in self.keys]})
         if path == "/userinfo":
             return as_json(self.userinfo)
