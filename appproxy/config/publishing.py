@@ -173,6 +173,10 @@ def _alternate(application: Application, where: str) -> str:
     _check_scheme(application, alternate, where)
     if "*" in segments[0].external_url:
         raise ConfigError(where, f"has no meaning for a wildcard, {segments[0].external_url}; remove it")
+    path = ExternalURL.parse(segments[0].external_url).path
+    if alternate.path != path:
+        problem = f"{alternate} has another path than {segments[0].external_url}; links within pages could mean either"
+        raise ConfigError(where, problem)
     return str(alternate)
 
 

@@ -158,6 +158,10 @@ MISTAKES = {
     segment(cors='{ allowed_origins = ["*"], allowed_headers = ["a b"] }'): (
         HR + "segment[0].cors.allowed_headers[0]: 'a b' is not a name"
     ),
+    written(alternate_url='"https://hr.example.org/hr/"'): (
+        HR + "alternate_url: https://hr.example.org/hr/ has another path than https://hr.example.com/; "
+        "links within pages could mean either"
+    ),
     written(alternate_url='"https://*.example.com/"'): (
         HR + "alternate_url: 'https://*.example.com/' is a wildcard; name one host"
     ),
