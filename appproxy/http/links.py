@@ -3,7 +3,8 @@
 No markup is parsed.  An absolute link is an absolute link in HTML, CSS, JSON, XML or a script, so one search for
 ``//host`` in any spelling (:mod:`~appproxy.http.spelling`) finds them all, also those in scripts within attributes
 within JSON.  A link from the root (``/app/x``) is one only where an attribute, ``url()`` or ``@import`` says so, which
-the octets before it tell.  What replaces it consists of letters, digits, ``-._~[]``, escapes, and of colons and slashes
+the octets before it tell.  The ``value`` of an ``input`` stays: it goes back to the origin, which knows no other
+address than its own.  What replaces a link consists of letters, digits, ``-._~[]``, escapes, and of colons and slashes
 spelled as they were: it ends no string, attribute or element that the old one did not end.
 """
 
@@ -79,6 +80,10 @@ _ATTRIBUTES: Final = frozenset(
 )
 _NAME_BEFORE = _compiled(r"(\A|[^0-9A-Za-z\-])([0-9A-Za-z\-]{2,48})\Z")
 _SOURCES_BEFORE = _compiled(r"srcset\s{0,8}=\s{0,8}(?:\"[^\"<>]*|'[^'<>]*),\s{0,32}\Z", re.IGNORECASE)
+_VALUE_BEFORE = _compiled(
+    r"[\s\"']value\s{0,8}=\s{0,8}(?:\\{0,3}\"[^\"<>]*|\\{0,3}'[^'<>]*|[^\s\"'<>]*)\Z", re.IGNORECASE
+)
+_INPUT = _compiled(r"<input(?=\s)[^<>]*\Z", re.IGNORECASE)
 _HREF_BEFORE = _compiled(r"<(?:[0-9A-Za-z_.\-]{1,32}:)?href(?:\s[^<>]{0,256})?>\s{0,32}\Z")
 #: What a path keeps unescaped wherever it is written.
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/%")
@@ -179,7 +184,7 @@ class Links:
             scheme = b""
         else:
             return None
-        if self._elements and not _in_element(text, where):
+        if _in_value(text, where) or (self._elements and not _in_element(text, where)):
             return None
         for move in self._moves(scheme, host, port):
             path = move.expression.match(text, found.end())
@@ -243,6 +248,14 @@ def _path(move: _Move, path: re.Match[bytes], slash: bytes) -> bytes:
 
 def _in_element(text: bytes, where: int) -> bool:
     return _HREF_BEFORE.search(text, max(0, where - 384), where) is not None
+
+
+def _in_value(text: bytes, where: int) -> bool:
+    """Whether what begins here is (part of) the value of a form's ``input``."""
+    tag = text.rfind(b"<", max(0, where - _LOOK_BACK), where)
+    return (
+        tag >= 0 and _INPUT.match(text, tag, where) is not None and _VALUE_BEFORE.search(text, tag, where) is not None
+    )
 
 
 def _in_reference(text: bytes, where: int) -> bool:

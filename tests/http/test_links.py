@@ -85,6 +85,26 @@ class AbsoluteTests(SynchronousTestCase):
         self.assertEqual(moved(b"'http://[fd00:0::1]:81/a'", links), b"'https://six.test/a'")
         self.assertEqual(moved(b"'http://[fd00::2]:81/a' //[::::/", links), b"'http://[fd00::2]:81/a' //[::::/")
 
+    @pytest.mark.feature("TRN-2")
+    def test_form_values(self) -> None:
+        """L07: what a form sends back is what the origin wrote; its other attributes may be links like any other."""
+        for text in (
+            b'<input type="hidden" name=from value="http://wiki.corp/x?">',
+            b"<INPUT\nVALUE = 'next=http://wiki.corp/x' type=hidden>",
+            b"<input value=http://wiki.corp/x>",
+            b'<input placeholder="a=b" value="see //wiki.corp/x">',
+            rb'"<input name=\"a\" value=\"http://wiki.corp/x\">"',
+        ):
+            self.assertEqual(moved(text), text)
+        for text, expected in (
+            (b'<input value="x" src="http://wiki.corp/x">', b'<input value="x" src="https://wiki.test/x">'),
+            (b'<input value="x"><a href="http://wiki.corp/">', b'<input value="x"><a href="https://wiki.test/">'),
+            (b'<input formaction="http://wiki.corp/">', b'<input formaction="https://wiki.test/">'),
+            (b'<option value="http://wiki.corp/x">', b'<option value="https://wiki.test/x">'),
+            (b'<input data-value="http://wiki.corp/x">', b'<input data-value="https://wiki.test/x">'),
+        ):
+            self.assertEqual(moved(text), expected)
+
     def test_look_alikes(self) -> None:
         """L06: other hosts, users, ports, schemes and paths stay as they are."""
         for text in (

@@ -1,4 +1,4 @@
-"""A real browser: headless Chromium, driven from a thread of its own, signs in and uses the demo's intranet.
+"""A real browser signs in and uses the demo's intranet.
 
 Screenshots of everything that people see are left in ``.test-results/``.
 """
@@ -8,17 +8,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.live.programs import BIN, ROOT, Program, free_ports, listens, until
+from tests.live.chromium import opened, photograph, sign_in
+from tests.live.programs import BIN, Program, free_ports, listens, until
 from tests.live.stack import Stack
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.live
 
-RESULTS = ROOT / ".test-results"
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-)  # fmt: skip
-WAIT_MS = 15_000
 APPLICATIONS = """
 [[connector_group]]
 name = "hq"
@@ -68,7 +61,6 @@ PROTRUDING = """() => {
     const boxes = [...document.querySelectorAll("main section, main .card, main li")];
     return boxes.filter(box => box.getBoundingClientRect().right > right).length;
 }"""
-Visit = Callable[["BrowserContext"], None]
 
 
 @pytest.fixture(scope="module")
@@ -82,50 +74,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.add(intranet).wait_for(lambda: listens(port), "the intranet listens")
         stack.start(APPLICATIONS.replace("INTRANET", str(port)))
         yield stack
-
-
-@pytest.fixture(scope="module")
-def visit() -> Iterator[Callable[..., None]]:
-    """Calls a function with a fresh browser profile, in the thread where Chromium's driver lives."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium; on Debian: apt-get install chromium")
-    RESULTS.mkdir(exist_ok=True)
-
-    def drive(play: Visit, **profile: Any) -> None:
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-            context = browser.new_context(ignore_https_errors=True, locale="en-GB", **profile)
-            context.set_default_timeout(WAIT_MS)
-            try:
-                play(context)
-            finally:
-                browser.close()
-
-    with ThreadPoolExecutor(1) as thread:
-        yield lambda play, **profile: thread.submit(drive, play, **profile).result()
-
-
-def opened(context: BrowserContext) -> Page:
-    """A tab that takes note of what the page complains of."""
-    page = context.new_page()
-    page.complaints = complaints = []  # type: ignore[attr-defined]
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    return page
-
-
-def photograph(page: Page, name: str) -> None:
-    """Keep what is seen."""
-    page.screenshot(path=RESULTS / f"{name}.png", full_page=True)
-
-
-def sign_in(page: Page, name: str, password: str) -> None:
-    """Fill in the provider's form."""
-    page.fill("#username", name)
-    page.fill("#password", password)
-    page.click("button:has-text('Sign in')")
 
 
 def use_intranet(page: Page, folder: Path) -> None:
