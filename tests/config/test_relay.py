@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from appproxy.config import ListenAddress, RelayConfig, read_relay
+from appproxy.config import relay as relay_settings
 from appproxy.config.relay import LATER
 from tests.config.files import Written
 
@@ -219,6 +220,17 @@ class TestRelay(Written):
         """A29: plain http is for a development provider on loopback that says so."""
         text = PROVIDER.replace("https://login.example.com", "http://127.0.0.1:8400") + "allow_http = true"
         self.assertEqual(self.read(text).provider[0].issuer, "http://127.0.0.1:8400/corp")
+
+    @pytest.mark.feature("HTTP-1")
+    def test_http2_needs_its_library(self) -> None:
+        """HTTP/2 is off unless asked for; where what it needs is missing, the extra to install is named."""
+        self.assertFalse(self.read("").listen.http2)
+        self.assertTrue(self.read("[listen]\nhttp2 = true\n").listen.http2)
+        self.patch(relay_settings, "find_spec", lambda name: None)
+        self.assertEqual(
+            self.problem(lambda: self.read("[listen]\nhttp2 = true\n")).partition("listen.http2: ")[2],
+            "needs the extra http2: pip install 'appproxy[http2]'",
+        )
 
     def test_keys_of_later_releases_may_ask_for_nothing(self) -> None:
         """A value that holds already is accepted: the file of a later release with everything off works."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from appproxy.net.certificates import Certificates
 from appproxy.net.dial import dial
 from appproxy.net.failures import TlsFailed
 from appproxy.net.listen import listen
-from appproxy.net.tls import check_name, client_tls, server_context
+from appproxy.net.tls import ALPN, ALPN_WITH_HTTP2, check_name, client_tls, server_context
 from tests.fakes.certificates import Authority
 from tests.net.kit import Recorder, soon, until
 
@@ -30,17 +31,27 @@ class World:
         self.authority = Authority()
         self.accepted: list[Recorder] = []
 
-    def listen(self, *names: str, client_ca_pem: str = "", **settings: Any) -> None:
+    def listen(
+        self,
+        *names: str,
+        client_ca_pem: str = "",
+        protocols: Sequence[str] = ALPN,
+        by_alpn: Any = None,
+        **settings: Any,
+    ) -> None:
         """Serve one certificate."""
         (self.directory / "certificates").mkdir()
         self.authority.write(self.directory / "certificates" / "default.pem", *names, **settings)
-        certificates = Certificates(self.directory / "certificates", reactor, client_ca_pem=client_ca_pem)
+        certificates = Certificates(
+            self.directory / "certificates", reactor, client_ca_pem=client_ca_pem, protocols=protocols
+        )
 
         def build(_: object) -> Recorder:
             self.accepted.append(Recorder())
             return self.accepted[-1]
 
-        self.listening = listen(reactor, ListenAddress(kind="tls", host="127.0.0.1"), build, certificates)
+        address = ListenAddress(kind="tls", host="127.0.0.1")
+        self.listening = listen(reactor, address, build, certificates, by_alpn=by_alpn)
 
     async def dial(self, **settings: Any) -> Any:
         """Connect by address; the name checked is ``server_name`` or the address."""
@@ -64,6 +75,30 @@ async def refused(world: World, **settings: Any) -> str:
     assert caught.value.phase is Phase.TLS
     await until(lambda: not world.listening.connections)
     return caught.value.detail
+
+
+class TestProtocols:
+    """ALPN chooses who talks to a client."""
+
+    @ensureDeferred
+    async def test_by_what_was_agreed(self, world: World) -> None:
+        """Who agreed on a protocol that has a factory of its own gets that; everybody else gets the usual one."""
+        others: list[Recorder] = []
+
+        def build(_: object) -> Recorder:
+            others.append(Recorder())
+            return others[-1]
+
+        world.listen("127.0.0.1", protocols=ALPN_WITH_HTTP2, by_alpn={"h2": build})
+        await world.dial()
+        await until(lambda: world.accepted)
+        tls = client_tls(ca_pem=world.authority.pem)
+        tls.context.set_alpn_protocols(["h2"])
+        await soon(dial(reactor, "127.0.0.1", world.listening.port, lambda _: Recorder(), tls))
+        await until(lambda: others)
+        assert (len(world.accepted), len(others)) == (1, 1)
+        assert world.accepted[0].transport.alpn == "http/1.1"
+        assert others[0].transport.alpn == "h2"
 
 
 class TestTrust:

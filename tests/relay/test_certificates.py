@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.errors import ConfigError
 from appproxy.net.certificates import Certificates
+from appproxy.net.tls import ALPN_WITH_HTTP2
 from appproxy.relay.authorities import AUTHORITY_SECRET, Authorities
 from appproxy.relay.authority import DAY, Authority, make_authority
 from appproxy.relay.certificates import (
@@ -31,11 +32,12 @@ NOW = 1_900_000_000
 AUTHORITY = Authority.load(make_authority(NOW))
 
 
-def shown(context: ssl.SSLContext, name: str | None) -> x509.Certificate:
-    """Shake hands in memory; return the certificate that the server shows."""
+def handshake(context: ssl.SSLContext, name: str | None) -> ssl.SSLObject:
+    """Shake hands in memory; return the client's end, which offers HTTP/2."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
+    client.set_alpn_protocols(["h2", "http/1.1"])
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     caller = client.wrap_bio(down, up, server_hostname=name)
     server = context.wrap_bio(up, down, server_side=True)
@@ -44,6 +46,12 @@ def shown(context: ssl.SSLContext, name: str | None) -> x509.Certificate:
             side.do_handshake()
         except ssl.SSLWantReadError:
             continue
+    return caller
+
+
+def shown(context: ssl.SSLContext, name: str | None) -> x509.Certificate:
+    """The certificate that a server shows."""
+    caller = handshake(context, name)
     der = caller.getpeercert(binary_form=True)
     assert der is not None
     return x509.load_der_x509_certificate(der)
@@ -89,6 +97,14 @@ class ServerCertificatesTests(FolderTestCase):
         certificate = shown(self.make().context, "hr.localhost")
         self.assertEqual(names(certificate), ["hr.localhost"])
         certificate.verify_directly_issued_by(AUTHORITY.certificate)
+
+    @pytest.mark.feature("HTTP-1")
+    def test_http2_is_offered_where_it_is_wanted(self) -> None:
+        """Whichever certificate is shown, HTTP/2 is agreed on where it is offered, and nowhere else."""
+        for name in ("proxy.localhost", "hr.localhost", None):
+            self.assertEqual(handshake(self.make().context, name).selected_alpn_protocol(), "http/1.1")
+            offering = self.make(protocols=ALPN_WITH_HTTP2).context
+            self.assertEqual(handshake(offering, name).selected_alpn_protocol(), "h2")
 
     def test_strangers_make_nothing(self) -> None:
         """A name that nothing is published at gets the relay's own certificate; none is made for it."""
