@@ -70,6 +70,7 @@ def compare(talk: Conversation, there: Seen, through: Seen) -> None:
             continue
         assert answer_of(got, method, talk.old) == answer_of(expected, method, talk.old)
         assert got.body == expected.body, (len(got.body), len(expected.body))
+        assert got.values(b"via") == [b"1.1 appproxy"]
     assert len(through.asked) == len(there.asked)
     for expected, got in zip(there.asked, through.asked, strict=True):
         if talk.early:
@@ -94,7 +95,7 @@ def differences(talks: Iterable[Conversation]) -> Iterator[str]:
 def test_as_if_direct(family: Callable[[], Iterator[Conversation]]) -> None:
     """C38, N19: each conversation of the corpus comes to the same with relay and connector in between."""
     found = list(differences(family()))
-    assert not found, f"{len(found)}: " + "\n".join(found[:20])
+    assert not found, f"{len(found)}: " + "\n".join(found[:5])
 
 
 @pytest.mark.feature("HTTP-2", "HTTP-3")

@@ -32,8 +32,6 @@ external_url = "https://localhost:PORT/outside/share/"
 internal_url = "http://127.0.0.1:APACHE/dav/"
 connector_group = "hq"
 preauthentication = "passthrough"
-[application.translate]
-bodies = true
 """
 
 
@@ -73,8 +71,8 @@ def litmus(url: str, folder: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.feature("HTTP-2", "TRN-1", "TRN-2")
-@pytest.mark.parametrize("path", ["/dav/"])
+@pytest.mark.feature("HTTP-2", "TRN-1")
+@pytest.mark.parametrize("path", ["/dav/", "/outside/share/"])
 def test_litmus(stack: Stack, apache: Apache, tmp_path: Path, path: str) -> None:
     """W02, L13: COPY, MOVE, locks and properties work by the external address as they do by the internal one."""
     direct = litmus(f"http://127.0.0.1:{apache.port}/dav/", tmp_path / "direct")
