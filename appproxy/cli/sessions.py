@@ -40,6 +40,7 @@ def list_sessions(invocation: Invocation) -> None:
         ("HOST", "host"),
         ("APPLICATION", "application"),
         ("PROVIDER", "provider"),
+        ("FROM", "client"),
         ("SINCE", lambda row: moment(row["created"])),
         ("LAST SEEN", lambda row: moment(row["last_seen"])),
         ("UNTIL", lambda row: moment(row["until"])),

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from appproxy.applications import Application
 from appproxy.config.relay import RelayConfig
 from appproxy.relay.notices import BACK_CHANNEL, FRONT_CHANNEL, Notices
+from appproxy.relay.own_sessions import OWN_SESSIONS, OwnSessions
 from appproxy.relay.portal import Portal
 from appproxy.relay.preauth.events import Transmitter
 from appproxy.relay.preauth.fetching import TreqFetch
@@ -92,6 +93,7 @@ class Identification:
                 BACK_CHANNEL: ((b"POST",), notices.back_channel),
                 FRONT_CHANNEL: ((b"GET",), notices.front_channel),
                 SECURITY_EVENTS: ((b"POST",), events.receive),
+                OWN_SESSIONS: ((b"GET", b"HEAD", b"POST"), OwnSessions(self.preauth, store).serve),
             },
         )
         self.portal = Portal(self.preauth)

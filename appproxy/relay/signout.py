@@ -87,7 +87,7 @@ class SignOut:
 
     async def _sign_out(self, exchange: Exchange, found: list[Session]) -> None:
         oidc = self._oidc
-        form = _parse_form(await exchange.read_body(_MAX_FORM_BYTES))
+        form = parse_form(await exchange.read_body(_MAX_FORM_BYTES))
         session = self._session_of(form.get("token", ""), found)
         if not exchange.same_origin_post or (session is None and found):
             return oidc.rendering.explain(exchange, 403, "cross-site-request", Side.CLIENT, Phase.REQUEST)
@@ -154,8 +154,8 @@ class SignOut:
             return ""
 
 
-def _parse_form(body: bytes) -> dict[str, str]:
-    """:raises SignInMalformed: no form of ours."""
+def parse_form(body: bytes) -> dict[str, str]:
+    """Read a form of one of our own pages; :raises SignInMalformed: it is none."""
     try:
         return dict(parse_qsl(body.decode("ascii"), max_num_fields=10))
     except ValueError:

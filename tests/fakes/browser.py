@@ -15,6 +15,7 @@ from appproxy.applications import Application, Assigned
 from appproxy.config.provider import ProviderConfig, TransmitterConfig
 from appproxy.http.messages import Field
 from appproxy.relay.notices import BACK_CHANNEL, FRONT_CHANNEL, Notices
+from appproxy.relay.own_sessions import OWN_SESSIONS, OwnSessions
 from appproxy.relay.portal import Portal
 from appproxy.relay.preauth.events import Transmitter
 from appproxy.relay.preauth.oidc import OpenIDConnect
@@ -108,6 +109,7 @@ class Rig:
                 BACK_CHANNEL: ((b"POST",), notices.back_channel),
                 FRONT_CHANNEL: ((b"GET",), notices.front_channel),
                 SECURITY_EVENTS: ((b"POST",), receiver.receive),
+                OWN_SESSIONS: ((b"GET", b"HEAD", b"POST"), OwnSessions(self.oidc, self.store).serve),
             },
         )
         self.portal = Portal(self.oidc)

@@ -28,6 +28,8 @@ async def list_sessions(call: Call) -> dict[str, Any]:
                 "host": each.host,
                 "application": each.application,
                 "provider": each.provider,
+                "client": each.client,
+                "agent": each.agent,
                 "created": each.created,
                 "last_seen": each.last_seen,
                 "until": min(each.until, each.last_seen + each.idle_seconds),
