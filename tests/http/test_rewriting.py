@@ -88,6 +88,14 @@ class ChoiceTests(SynchronousTestCase):
         for charset in (b"iso-2022-jp", b"utf-7", b"ebcdic-cp-be", b"nonsense", b'"utf-32"'):
             self.assertIsNone(found((b"Content-Type", b"text/html; charset=" + charset)), charset)
 
+    def test_what_pages_vouch_for(self) -> None:
+        """L12: a page's ``integrity`` stays, and what it is for can be excepted by the origin that sends it."""
+        page = b'<script src="http://wiki.corp/x.js" integrity="sha384-http://wiki.corpAAAA"></script>'
+        self.assertEqual(rewritten([page], HTML), page.replace(b'src="http://wiki.corp/', b'src="https://wiki.test/'))
+        script = (b"Content-Type", b"text/javascript")
+        self.assertIsNotNone(found(script))
+        self.assertIsNone(found(script, (b"Cache-Control", b"max-age=60, no-transform")))
+
     @pytest.mark.feature("TRN-1")
     def test_multistatus(self) -> None:
         """L13: WebDAV's listings go with the fields, whether bodies are rewritten or not; other bodies do not."""

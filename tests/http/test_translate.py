@@ -256,6 +256,43 @@ class PortTests(SynchronousTestCase):
             self.assertEqual(beside.reference_down(said), together)
 
 
+class FieldTests(SynchronousTestCase):
+    """Every field, both ways."""
+
+    @pytest.mark.feature("TRN-1")
+    def test_other_fields_with_places(self) -> None:
+        """L13: source maps, scopes of service workers and lists of origins move, lock tokens and the rest do not."""
+        hr = Translation(*HR, atlas=ATLAS)
+        fields = [
+            (b"SourceMap", b"/app/x.js.map"),
+            (b"Service-Worker-Allowed", b"/app/"),
+            (b"Timing-Allow-Origin", b"http://intra.corp:8080, http://wiki.corp,*"),
+            (b"Lock-Token", b"<opaquelocktoken:http://intra.corp:8080/app/>"),
+            (b"X-Place", b"http://intra.corp:8080/app/"),
+        ]
+        moved = [b"/hr/x.js.map", b"/hr/", b"https://apps.test, https://wiki.test, *", fields[3][1], fields[4][1]]
+        self.assertEqual([value for _, value in hr.down(fields)], moved)
+        token = [(b"Lock-Token", b"<https://apps.test/hr/>"), (b"X-Place", b"https://apps.test/hr/")]
+        self.assertEqual(hr.up(token), token)
+
+    @pytest.mark.feature("TRN-1")
+    def test_headers_may_stay(self) -> None:
+        """What answers say stays, and who asks from where; what is asked for is translated all the same."""
+        plain = Translation(*HR, atlas=ATLAS, headers=False)
+        answer = [(b"Location", b"http://intra.corp:8080/app/"), (b"Set-Cookie", b"a=b; Path=/app/")]
+        self.assertEqual(plain.down(answer), answer)
+        place = b"https://apps.test/hr/x"
+        names = [b"Host", b"Origin", b"Referer", b"Destination", b"If"]
+        values = [b"apps.test", b"https://apps.test", place, place, b"<%b> (<t>)" % place]
+        inside = b"http://intra.corp:8080/app/x"
+        self.assertEqual(
+            [value for _, value in plain.up(list(zip(names, values, strict=True)))],
+            [b"intra.corp:8080", b"https://apps.test", place, inside, b"<%b> (<t>)" % inside],
+        )
+        with self.assertRaises(UnpublishedDestination):
+            plain.up([(b"Destination", b"/secret")])
+
+
 class WildcardTests(SynchronousTestCase):
     """Many hosts in one application."""
 
