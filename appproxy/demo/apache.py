@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from appproxy.demo.kdc import PATH, Missing, Start, give_root_up, hand_over
 
-PACKAGES: Final = {"apache2": "apache2"}
 MODULES: Final = Path("/usr/lib/apache2/modules")
 _GSSAPI: Final = MODULES / "mod_auth_gssapi.so"
 
@@ -26,11 +24,20 @@ class Apache:
 
     :param folder: which it has to be able to reach; the page and the log are there.
     :param keytab: with the keys of its service principal names.
-    :param more: further directives for what is behind Kerberos.
+    :param require: whom it lets in; *more*: further directives beside that.
     :raises Missing: packages are not installed.
     """
 
-    def __init__(self, folder: Path, port: int, keytab: Path, krb5_config: Path, start: Start, more: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        keytab: Path,
+        krb5_config: Path,
+        start: Start,
+        require: str = "valid-user",
+        more: str = "",
+    ) -> None:
         if absent := missing():
             raise Missing("an origin with Kerberos needs Debian packages that are not installed: " + " ".join(absent))
         self.port = port
@@ -38,23 +45,25 @@ class Apache:
         self._keytab = keytab
         self._krb5_config = krb5_config
         self._start = start
+        self._require = require
         self._more = more
 
-    def start(self, clock: list[str] | None = None) -> Any:
-        """Serve.
-
-        :param clock: a command that starts it at another time, ``faketime -f +1h``.
-        """
+    def start(self, within: Sequence[str] = ()) -> Any:
+        """Serve, as the last arguments of the command *within*."""
         folder = self.folder
         pages = folder / "pages"
         pages.mkdir(parents=True, exist_ok=True)
         (pages / "index.shtml").write_text(PAGE)
         (pages / "user.shtml").write_text('<!--#echo encoding="none" var="REMOTE_USER" -->\n')
-        owner = pwd.getpwnam("nobody") if not os.geteuid() else pwd.getpwuid(os.geteuid())
         config = folder / "apache.conf"
         config.write_text(
             CONFIG.format(
-                folder=folder, port=self.port, modules=MODULES, keytab=self._keytab, more=self._more, user=owner.pw_name
+                folder=folder,
+                port=self.port,
+                modules=MODULES,
+                keytab=self._keytab,
+                require=self._require,
+                more=self._more,
             )
         )
         hand_over(folder, self._keytab)
@@ -65,7 +74,7 @@ class Apache:
             "PATH": PATH,
             "LC_ALL": "C",
         }
-        command = [*(clock or []), "apache2", "-f", str(config), "-DFOREGROUND"]
+        command = [*within, "apache2", "-f", str(config), "-DFOREGROUND"]
         return self._start("apache", give_root_up(command), environ, self.listens)
 
     def listens(self) -> bool:
@@ -92,6 +101,7 @@ LoadModule filter_module {modules}/mod_filter.so
 LoadModule headers_module {modules}/mod_headers.so
 LoadModule dir_module {modules}/mod_dir.so
 LoadModule mime_module {modules}/mod_mime.so
+LoadModule alias_module {modules}/mod_alias.so
 StartServers 1
 ServerLimit 2
 ThreadsPerChild 64
@@ -113,7 +123,7 @@ AddOutputFilter INCLUDES .shtml
     AuthType GSSAPI
     AuthName intranet
     GssapiCredStore keytab:{keytab}
-    Require valid-user
+    Require {require}
     Header always set X-Remote-User expr=%{{REMOTE_USER}}
     {more}
 </Location>
@@ -125,7 +135,7 @@ PAGE = """\
 <meta charset="utf-8">
 <title>Intranet with Kerberos</title>
 <h1>Good day, <!--#echo var="REMOTE_USER" --></h1>
-<p>This is Apache with <code>mod_auth_gssapi</code>.  It lets nobody in without a Kerberos ticket, and has checked yours:
-the connector asked the KDC for it in your name.  You have typed no password for it.</p>
+<p>This is Apache with <code>mod_auth_gssapi</code>.  It lets nobody in without a Kerberos ticket, and has checked
+yours: the connector asked the KDC for it in your name.  You have typed no password for it.</p>
 </html>
 """

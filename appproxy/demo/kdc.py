@@ -159,7 +159,8 @@ class Realm:
         return self._run(["kadmin.local", "-r", self.name], "\n".join(commands) + "\n")
 
     def _answers(self) -> bool:
-        return (self.folder / "ldapi").exists()
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.folder / "ldapi")) == 0
 
     def _run(self, arguments: Sequence[str], given: str = "") -> str:
         """The output of a command; :raises RuntimeError: it failed."""

@@ -38,6 +38,8 @@ _BY_TEXT: Final = {
     "Ticket not yet valid": Number.TICKET_NOT_YET_VALID,
     "Decrypt integrity check failed": Number.BAD_INTEGRITY,
     "The ticket isn't for us": Number.NOT_US,
+    "Key version is not available": Number.KEY_VERSION,
+    "Service key not available": Number.NO_KEY,
     "Clock skew too great": Number.SKEW,
 }
 _numbers = itertools.count(1)

@@ -44,6 +44,8 @@ class Number(IntEnum):
     TICKET_NOT_YET_VALID = 33
     NOT_US = 35
     SKEW = 37
+    KEY_VERSION = 44
+    NO_KEY = 45
     MALFORMED_NAME = 134
     BAD_CONFIG = 136
     REALM_UNKNOWN = 154

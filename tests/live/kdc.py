@@ -1,4 +1,4 @@
-"""A Kerberos realm for the live tests: KDC, an origin that knows nothing else, and the settings of a connector in it."""
+"""A Kerberos realm for the live tests: a KDC, an origin that knows nothing else, a connector's settings."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from appproxy.demo import apache, kdc
 from appproxy.demo.kdc import Account
 from tests.live.programs import Program, free_ports
 
+#: Not the program of that name, which leaves the server behind when it is stopped.
+FAKETIME = list(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 ORIGIN_SPN = "HTTP/origin.corp.example"
 CONNECTOR = "svc-connector"
 ACCOUNTS = (
@@ -63,14 +65,21 @@ class Lab:
         """Start the KDC once more."""
         self.kdc = self.realm.serve()
 
-    def start_origin(self, more: str = "", clock: list[str] | None = None, keytab: str = "origin.keytab") -> Program:
-        """Start Apache, or another one at the same port."""
+    def start_origin(
+        self,
+        more: str = "",
+        clock: str = "",
+        keytab: str = "origin.keytab",
+        require: str = "valid-user",
+    ) -> Program:
+        """Start Apache, or another one at the same port; *clock* sets its own off, ``+2h``."""
         folder = self.folder / f"origin-{len(self.programs)}"
         folder.mkdir()
         self.origin = apache.Apache(
-            folder, self.origin_port, self.realm.folder / keytab, self.realm.config, self.start_program, more
+            folder, self.origin_port, self.realm.folder / keytab, self.realm.config, self.start_program, require, more
         )
-        program: Program = self.origin.start(clock)
+        within = ["env", f"FAKETIME={clock}", f"LD_PRELOAD={FAKETIME[0]}"] if clock else []
+        program: Program = self.origin.start(within)
         return program
 
     def start_program(
