@@ -7,8 +7,13 @@ from collections.abc import Sequence
 
 from appproxy.http.messages import Field, LengthMismatch, MalformedMessage, parse_fields, serialise_trailers
 
-#: A size of at most 15 digits stays below 2**60; an extension is read over and dropped.
+#: A size of at most 15 digits stays below 2**60; extensions are read over and dropped.
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t -~\x80-\xff]*+)?\r\n")
+#: Extensions as RFC 9112, 7.1.1 has them: an open quote or a bare ``;`` lets laxer readers end the line elsewhere.
+_EXTENSIONS = re.compile(
+    rb"(?:[ \t]*;[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+    rb"(?:[ \t]*=[ \t]*(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++|\"(?:[^\"\\]|\\.)*+\"))?+)*+"
+)
 #: What may still become a size line, so that nonsense is refused at once and not when it has become long.
 _SIZE_START = re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:;[\t -~\x80-\xff]*+)?\r?)?")
 _MAX_SIZE_LINE = 1024
@@ -122,6 +127,8 @@ class ChunkedReader:
 
     def _count_extension(self, line: re.Match[bytes]) -> None:
         if line[2] is not None:
+            if not _EXTENSIONS.fullmatch(line[2]):
+                raise MalformedMessage("malformed chunk extension")
             self._extensions -= len(line[2])
             if self._extensions < 0:
                 raise MalformedMessage("more chunk extensions than body")

@@ -107,6 +107,15 @@ def clean_response(fields: Sequence[Field], upgrade: bool = False, drop: frozens
     return [field for field, name in zip(fields, names, strict=True) if name not in drop]
 
 
+def clean_trailers(fields: Iterable[Field]) -> list[Field]:
+    """A request's trailers without what no client says: what is not believed in a head is not believed later."""
+    return [
+        field
+        for field in fields
+        if (name := field[0].translate(FOLD)) not in REQUEST_DROP and not name.startswith(_FORWARDED_PREFIX)
+    ]
+
+
 def drop_aliases(fields: Iterable[Field], names: frozenset[bytes]) -> list[Field]:
     """*fields* without every spelling of *names* (which are folded); for heads and for trailers."""
     return [field for field in fields if field[0].translate(FOLD) not in names]

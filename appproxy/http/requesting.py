@@ -32,7 +32,8 @@ from appproxy.http.messages import (
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*))?\r\n")
 _VERSIONS = {b"0": (1, 0), b"1": (1, 1)}
 _START = b"HTTP/1."
-
+#: Some origins read no body after these, and take it for the next request: such a connection carries no other.
+_NO_BODY_EXPECTED = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 
 #: A head up to this size is remembered for the connection's next answer.
 _MAX_REMEMBERED = 8 * 1024
@@ -107,8 +108,8 @@ class ClientConversation:
     """Both directions of one connection to an origin, one request at a time."""
 
     __slots__ = (
-        "_chunks", "_held", "_interim", "_keep", "_last", "_left", "_limits", "_method", "_offered", "_reading",
-        "_searched", "_writer", "heard",
+        "_chunks", "_held", "_interim", "_keep", "_last", "_left", "_limits", "_method", "_offered", "_once",
+        "_reading", "_searched", "_writer", "heard",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -118,6 +119,8 @@ class ClientConversation:
         self._held = bytearray()
         self._last: tuple[bytes, ResponseHead] | None = None
         self._keep = True
+        #: This request is the last on the connection, whatever is answered.
+        self._once = False
         self._left = self._interim = self._searched = 0
         self._chunks: ChunkedReader | None = None
         self._method = b""
@@ -168,6 +171,8 @@ class ClientConversation:
         self._writer = BodyWriter(None if chunked else length or 0, chunked)
         if not chunked and not length:
             self._writer.end()
+        elif method in _NO_BODY_EXPECTED:
+            self._once = True
         self._reading = Reading.HEAD
         self._chunks = None
         self._left = self._interim = self._searched = 0
@@ -320,7 +325,9 @@ class ClientConversation:
         known = head.known
         connection = known.get(b"connection")
         options = () if connection is None else tokens(connection)
-        self._keep = b"close" not in options and (head.version == (1, 1) or b"keep-alive" in options)
+        self._keep = (
+            b"close" not in options and (head.version == (1, 1) or b"keep-alive" in options) and not self._once
+        )
         length = None
         lengths = known.get(b"content-length")
         if lengths is not None:

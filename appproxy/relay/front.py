@@ -46,8 +46,10 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     head: float = 30.0
     #: Between two requests on a kept connection.
     keep_alive: float = 75.0
-    #: For the next octet of a request body.
+    #: For the next octet of a request body, while somebody takes it.
     body: float = 60.0
+    #: Octets of it that must come in a second, on average since *body* after its beginning; 0: any number.
+    body_rate: int = 240
     #: For a client that stopped reading its answer.
     write: float = 120.0
 
@@ -218,11 +220,17 @@ class Front(TwistedProtocol):
             return
         if self._closing and self._exchange is None:
             return
+        # The next request is begun when all events of this one are told: they must not be taken for its own.
+        self._turning = True
         try:
             events = self.conversation.receive(data)
             self._dispatch(events)
         except BadRequest as bad:
             self._refuse(bad)
+        finally:
+            self._turning = False
+        if self._more:
+            self._turn()
         if self._waiting_for_body and not self._full:
             patience = self.settings.patience
             self._latest += len(data) / patience.body_rate if patience.body_rate else math.inf

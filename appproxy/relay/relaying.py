@@ -240,7 +240,7 @@ class Relaying:
             return
         if self._pinging is not None:
             stream.write(self._pinging.up_ended())
-        stream.finish(trailers)
+        stream.finish(clean_trailers(trailers) if trailers else trailers)
         if self._answered:
             self._lost = True
             self._exchange.request_ended()

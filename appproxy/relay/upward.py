@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from appproxy.errors import AppproxyError, Phase, Side
-from appproxy.http.hops import PSEUDONYM, clean_request, passes
+from appproxy.http.hops import PSEUDONYM, clean_request, drop_aliases, passes
 from appproxy.http.messages import Field
 from appproxy.identity import Identity
 from appproxy.relay.catalog import Published
@@ -14,6 +14,7 @@ from appproxy.wire.heads import MAX_KNOWN_BYTES, Packed, RequestHead, Standing
 
 #: A request that has been through relays so often goes round in circles.
 MAX_PASSES = 4
+_EXPECT = frozenset({b"expect"})
 
 
 class LoopDetected(AppproxyError):
@@ -23,11 +24,17 @@ class LoopDetected(AppproxyError):
 
 
 def upward_head(
-    exchange: ClientExchange, published: Published, identity: Identity | None, affinity: str = ""
+    exchange: ClientExchange,
+    published: Published,
+    identity: Identity | None,
+    affinity: str = "",
+    drop: frozenset[bytes] | None = None,
 ) -> RequestHead:
     """The request as the connector gets it; what a client repeats is packed once.
 
     :param affinity: names the client's connection, if it shall have one to the origin for itself.
+    :param drop: folded names of fields that do not go on, if others than usual for this application; the same for the
+        same identity.
     :raises LoopDetected: it has been here too often.
     :raises appproxy.wire.heads.HeadTooLarge: no channel would carry it.
     """
@@ -36,7 +43,7 @@ def upward_head(
     if packed is None or reading.packed_for != (published, identity):
         packed = Packed(
             Standing(
-                fields=upward_fields(exchange, published.drop),
+                fields=upward_fields(exchange, published.drop if drop is None else drop),
                 application=published.id,
                 client=exchange.client,
                 identity=None if identity is None else published.outline(identity),
@@ -61,6 +68,8 @@ def upward_fields(exchange: ClientExchange, drop: frozenset[bytes]) -> list[Fiel
     if via is not None and passes(via) >= MAX_PASSES:
         raise LoopDetected
     fields = clean_request(head, drop)
+    if b"expect" in head.known and not exchange.expects_continue:
+        fields = drop_aliases(fields, _EXPECT)  # there is nothing to wait for, and some origins would wait
     if reading.reserved:
         fields = _with_cookie(fields, reading.cookie)
     fields += vouched(exchange.client, exchange.scheme, exchange.host, exchange.authority, head.version)

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.http.smuggling import REQUESTS, Request
+from tests.http.smuggling import FAMILIES, REQUESTS, Request
 from tests.live.clients import FETCHES, Answer, Raw
 from tests.live.programs import BIN, until
 from tests.live.stack import IMPORTABLE, OPEN, Memory, Stack
@@ -52,7 +52,7 @@ def ask(stack: Stack) -> Answer:
 
 
 @pytest.mark.feature("HTTP-6", "HTTP-2")
-@pytest.mark.parametrize("case", REQUESTS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*REQUESTS, *FAMILIES[::9]], ids=lambda case: case.name)
 def test_smuggling(stack: Stack, case: Request) -> None:
     """One refusal, then the end of the connection; what was hidden behind the request reaches no origin."""
     stack.origin.requests()

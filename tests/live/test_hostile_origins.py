@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.http.smuggling import ANSWERS, Answer
+from tests.http.splitting import ANSWER_FAMILIES, ANSWERS, Answer
 from tests.live.clients import FETCHES, Raw
 from tests.live.stack import OPEN, Stack
 
@@ -79,7 +79,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, hostile: HostileOrigin) -> I
 
 
 @pytest.mark.feature("HTTP-8", "HTTP-2")
-@pytest.mark.parametrize("case", ANSWERS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*ANSWERS, *ANSWER_FAMILIES[::9]], ids=lambda case: case.name)
 def test_answer(stack: Stack, hostile: HostileOrigin, case: Answer) -> None:
     """What is not strictly HTTP becomes one 502, or a connection cut off; the next answer is its own request's."""
     hostile.octets = case.octets

@@ -76,6 +76,15 @@ class FrontTests(SynchronousTestCase):
         written = self.client.take()
         self.assertLess(written.index(b"one"), written.index(b"two"))
 
+    def test_bodies_of_pipelined_requests_are_not_mixed_up(self) -> None:
+        """C36: the body of a request that is answered at once is dropped, and not given to the next one."""
+        nowhere = b"POST / HTTP/1.1\r\nHost: nowhere.example.com\r\nContent-Length: 5\r\n\r\nfirst"
+        here = b"POST /2 HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 6\r\n\r\nsecond"
+        self.bench.sends(self.client, nowhere + here)
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 404"))
+        [receiver] = self.bench.pair.opener.receivers
+        self.assertEqual((bytes(receiver.data), receiver.ended), (b"second", True))
+
     def test_ten_thousand_pipelined_requests(self) -> None:
         """D08: requests answered at once do not pile up on the stack, and reading stops while many wait."""
         self.bench.sends(self.client, get(host=b"nowhere.example.com") * 10_000)
