@@ -114,7 +114,7 @@ class MessageReader:
         if bodiless:
             self._ended()
         elif message.values(b"transfer-encoding"):
-            self._read_body = self._chunks
+            self._read_body, self._left = self._chunks, 0
         elif lengths or self._methods is None:
             self._read_body, self._left = self._counted, int(lengths[0]) if lengths else 0
         else:
@@ -145,16 +145,20 @@ class MessageReader:
 
     def _chunks(self) -> bool:
         assert self._current is not None
+        if self._left:  # of a chunk and the CRLF after it
+            size = min(self._left - 2, len(self._held))
+            self._left -= size
+            self._take(size)
+            if self._left > 2 or len(self._held) < 2:
+                return False
+            self._left = 0
+            del self._held[:2]
         end = self._held.find(b"\r\n")
         if end < 0:
             return False
-        size = int(self._held[:end].partition(b";")[0], 16)
-        if size:
-            if len(self._held) < end + size + 4:
-                return False
+        if size := int(self._held[:end].partition(b";")[0], 16):
             del self._held[: end + 2]
-            self._take(size)
-            del self._held[:2]
+            self._left = size + 2
             return True
         if self._held[end : end + 4] == b"\r\n\r\n":
             stop = end + 2

@@ -87,6 +87,11 @@ class ClientPlayer(Player):
         self.reader = MessageReader(deque(talk.methods))
         self._steps = deque(talk.client)
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do or to await."""
+        return not self._steps
+
     def advance(self) -> bool:
         """Go on."""
         return self.step(self._steps)
