@@ -227,6 +227,37 @@ class JourneyTests(SynchronousTestCase):
         self.assertEqual(self.heard(), b"ok")
 
 
+@pytest.mark.feature("SCN-8")
+class TableauTests(SynchronousTestCase):
+    """An application that wants its external name, believes the connectors, and takes its time."""
+
+    def setUp(self) -> None:
+        timeouts = {"first_byte": "long", "upgraded_idle": "2h"}
+        self.rig = Rig({**HR, "sso": {"mode": "none"}, "translate": {"host_header": False}, "timeouts": timeouts})
+
+    def test_names_and_patience(self) -> None:
+        """It sees its external host and where the client came from, and may think for nearly three minutes."""
+        asking = self.rig.ask(b"/views/sales", (b"X-Forwarded-For", b"192.0.2.7"), (b"X-Forwarded-Proto", b"https"))
+        heard = self.rig.sockets[0].take()
+        for line in (b"Host: hr.example.com", b"X-Forwarded-For: 192.0.2.7", b"X-Forwarded-Proto: https"):
+            self.assertIn(line + b"\r\n", heard)
+        self.rig.advance(178)
+        self.rig.sockets[0].say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        self.assertEqual((asking.status, asking.reset), (200, None))
+
+    def test_websockets_of_a_quiet_dashboard(self) -> None:
+        """Origin and Host agree, and an hour of silence is none too many."""
+        origin = (b"Origin", b"https://hr.example.com")
+        asking = self.rig.ask(b"/vizql", (b"Upgrade", b"websocket"), origin, upgrade=True, end=False)
+        heard = self.rig.sockets[0].take()
+        self.assertIn(b"Origin: https://hr.example.com\r\n", heard)
+        self.assertIn(b"Host: hr.example.com\r\n", heard)
+        self.rig.sockets[0].say(b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        self.rig.advance(3600)
+        asking.send(b"still here")
+        self.assertEqual((self.rig.sockets[0].take(), asking.reset), (b"still here", None))
+
+
 class EndingTests(SynchronousTestCase):
     """However an exchange ends, everything is let go of."""
 

@@ -317,6 +317,28 @@ class PipeTests(RelayingTestCase):
         self.client.take()
         return stream
 
+    def test_an_offer_with_a_body(self) -> None:
+        """W06: nobody could say which octets are the body's and which the pipe's: 400, and none reaches anybody."""
+        for framing in (b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"):
+            client = self.bench.client()
+            self.bench.sends(client, get(more=UPGRADE + framing) + b"GET /smuggled HTTP/1.1\r\n\r\n")
+            self.assertTrue(client.take().startswith(b"HTTP/1.1 400 "), framing)
+            self.assertTrue(client.disconnecting)
+        self.assertEqual(self.bench.pair.opener.streams, [])
+        self.begun(get(more=UPGRADE + b"Content-Length: 0\r\n"))
+
+    @pytest.mark.feature("SCN-5")
+    def test_any_method_and_its_cookies(self) -> None:
+        """RDG_OUT_DATA opens a pipe as GET does; the cookies of the handshake are the client's."""
+        self.bench.sends(self.client, b"RDG_OUT_DATA" + get(more=UPGRADE)[3:])
+        stream = self.bench.pair.opener.streams[-1]
+        stream.answer(ResponseHead(101, b"Go", [(b"Upgrade", b"websocket"), (b"Set-Cookie", b"a=b")]), upgrade=True)
+        stream.write(b"first")
+        self.run_()
+        written = self.client.take()
+        self.assertIn(b"\r\nSet-Cookie: a=b\r\n", written)
+        self.assertTrue(written.endswith(b"\r\n\r\nfirst"))
+
     def test_the_origin_ends_first(self) -> None:
         """The client is told by a half-close, may still speak, and ends the pipe with its own half."""
         stream = self.piped()
