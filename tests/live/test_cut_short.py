@@ -1,4 +1,4 @@
-"""Downloads whose origin dies half-way: curl, a client of others, must not take the half for the whole."""
+"""Halves: downloads whose origin dies, which curl must not take for whole, and uploads that are answered early."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.joined.corpus import body, framed
-from tests.joined.exchanges import answer
+from tests.joined.exchanges import answer, length
 from tests.live.programs import until
 from tests.live.stack import Stack
 
@@ -35,7 +35,10 @@ CONTENT = body(SIZE)
 
 
 class DyingOrigin:
-    """Sends half of what it promises, ``/length`` or ``/chunked``, and closes; ``…/reset`` breaks off."""
+    """Sends half of what it promises, ``/length`` or ``/chunked``, and closes; ``…/reset`` breaks off.
+
+    ``/early`` answers 413 to what it has not read, and then reads it for a while; ``/early/reset`` does not.
+    """
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -52,10 +55,21 @@ class DyingOrigin:
                 connection.settimeout(20)
                 head = connection.makefile("rb").readline().split()[1].decode()
                 _, how, *more = head.split("/")
+                if how == "early":
+                    self._refuse(connection, bool(more))
+                    continue
                 fields, octets = framed(CONTENT, how)
                 connection.sendall(answer(fields=fields, body=octets[: len(octets) // 2]))
                 if more:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _refuse(self, connection: socket.socket, leaves: bool) -> None:
+        connection.sendall(answer(413, b"Too Much", [length(9)], b"too much!"))
+        try:
+            while not leaves and connection.recv(1 << 20):
+                pass
+        except OSError:
+            pass
 
     def close(self) -> None:
         """Accept no more."""
@@ -92,3 +106,15 @@ def test_half_a_download(stack: Stack, tmp_path: Path, path: str) -> None:
     until("the exchange is logged", lambda: f"GET {path} " in stack.access_log.read_text())
     [line] = [line for line in stack.access_log.read_text().splitlines() if f"GET {path} " in line]
     assert re.search(r' application=dying user=- connector=c-\w+ cause="cut-short origin-broke-off"', line), line
+
+
+@pytest.mark.feature("HTTP-2")
+@pytest.mark.parametrize("path", ["/early", "/early/reset"])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_refused_upload(stack: Stack, path: str, framing: str) -> None:
+    """An answer that comes before the body has gone reaches a client that sends all of it before it listens."""
+    pieces = [CONTENT] * 4
+    browser = stack.browser()
+    more = {"Content-Length": str(len(pieces) * SIZE)} if framing == "length" else {}
+    refused = browser.ask(stack.address("dying", path), method="PUT", fields=more, body=iter(pieces))  # type: ignore[arg-type]
+    assert (refused.status, refused.body) == (413, b"too much!")
