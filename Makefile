@@ -11,11 +11,12 @@ NODE_HASH := $(shell sha256sum tests/live/node/package.json | cut -c1-12)
 PORT ?= 8443
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
-.PHONY: help demo test lint packages bench features docs clean
+.PHONY: help demo demo-kerberos test lint packages bench features docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo [PORT=9443]  relay, connector, intranet and identity provider on this machine, to try out'
+	@echo 'make demo-kerberos     the same with a Kerberos realm and an intranet that wants its tickets'
 	@echo 'make test              install what the tests need, then lint and run all tests'
 	@echo 'make lint              ruff, mypy and the order of the layers'
 	@echo 'make bench             measure what a request costs'
@@ -26,7 +27,10 @@ help:
 demo: $(VENV)/.demo-$(HASH)
 	@exec $(BIN)/python -m appproxy.demo --port $(PORT)
 
-test: lint packages $(VENV)/.node-$(NODE_HASH)
+demo-kerberos: $(VENV)/.kerberos-$(HASH)
+	@exec $(BIN)/python -m appproxy.demo --kerberos --port $(PORT)
+
+test: lint packages $(VENV)/.node-$(NODE_HASH) $(VENV)/.kerberos-tried-$(HASH)
 	@$(BIN)/pytest --features-file=.test-results/features.json
 
 lint: $(VENV)/.test-$(HASH)
@@ -69,6 +73,19 @@ $(VENV)/.demo-$(HASH): | $(BIN)/python
 $(VENV)/.test-$(HASH): | $(VENV)/.demo-$(HASH)
 	@echo 'installing what the tests need into $(VENV)'
 	@$(PIP) install -e '.[test,dev]'
+	@touch $@
+
+# Compiles against the system's Kerberos.
+$(VENV)/.kerberos-$(HASH): | $(VENV)/.demo-$(HASH)
+	@command -v krb5-config >/dev/null && command -v gcc >/dev/null || \
+	{ echo 'Kerberos needs a compiler and its headers: apt-get install gcc libkrb5-dev'; exit 1; }
+	@echo 'building the extra kerberos, once: about two minutes'
+	@$(PIP) install -e '.[kerberos]'
+	@touch $@
+
+# Without it the tests of Kerberos say so and are skipped.
+$(VENV)/.kerberos-tried-$(HASH): | $(VENV)/.test-$(HASH) packages
+	@$(MAKE) --no-print-directory $(VENV)/.kerberos-$(HASH) || echo 'so tests of Kerberos are skipped'
 	@touch $@
 
 $(VENV)/.docs-$(HASH): | $(VENV)/.demo-$(HASH)

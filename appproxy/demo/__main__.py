@@ -18,6 +18,8 @@ from appproxy.cli.failing import Failed
 from appproxy.cli.relay import Relay
 from appproxy.connector.credentials import CERTIFICATE_FILE, Credentials
 from appproxy.demo.children import ChildDied, Children
+from appproxy.demo.kdc import Missing
+from appproxy.demo.kerberos import REALM, Domain
 from appproxy.demo.settings import Ports, write_private, write_settings
 
 #: Programs installed beside this Python.
@@ -32,9 +34,12 @@ class Demo:
     """The quick start.
 
     :param folder: keeps configuration, state and logs from one start to the next.
+    :param kerberos: with a Kerberos realm and an origin in it.
     """
 
-    def __init__(self, folder: Path, ports: Ports) -> None:
+    def __init__(self, folder: Path, ports: Ports, kerberos: bool = False) -> None:
+        self._kerberos = kerberos
+        self._domain: Domain | None = None
         self._folder = folder
         self._ports = ports
         self._children = Children(folder)
@@ -47,13 +52,32 @@ class Demo:
         :raises ChildDied: a process ended.
         """
         self._take_folder()
-        if taken := self._ports.taken():
+        if taken := self._ports.taken(self._kerberos):
             raise Refused(f"{taken}, is taken; choose another range with: make demo PORT=9443")
-        write_settings(self._folder, self._ports)
-        with self._children.ended_at_last():
-            self._start()
-            print(self._welcome(), flush=True)
-            self._children.watch()
+        try:
+            with self._children.ended_at_last():
+                self._start_domain()
+                self._start()
+                print(self._welcome(), flush=True)
+                self._children.watch()
+        finally:
+            if self._domain is not None:
+                self._domain.remove()
+
+    def _start_domain(self) -> None:
+        """The realm, where there is one, and all settings."""
+        ports = self._ports
+        if not self._kerberos:
+            write_settings(self._folder, ports)
+            return
+        try:
+            self._domain = domain = Domain(ports.kdc, ports.windows)
+        except Missing as absent:
+            raise Refused(str(absent)) from None
+        _say("realm", f"{REALM}, a KDC at port {ports.kdc} of this machine, nothing of the machine's own is changed")
+        _say("windows", f"http://localhost:{ports.windows}/, an intranet that takes Kerberos tickets only")
+        domain.start(self._children)
+        write_settings(self._folder, ports, domain.settings(), domain.application(ports.clients))
 
     def _take_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,9 +133,14 @@ class Demo:
 
     def _welcome(self) -> str:
         clients = self._ports.clients
+        first = [f"Open     https://intranet.localhost:{clients}/    an intranet, through relay and connector"]
+        if self._kerberos:
+            first.append(
+                f"         https://windows.localhost:{clients}/     one for Kerberos tickets only; you need none"
+            )
         return _box(
             [
-                f"Open     https://intranet.localhost:{clients}/    an intranet, through relay and connector",
+                *first,
                 f"         https://reports.localhost:{clients}/     for the finance group only",
                 f"         https://proxy.localhost:{clients}/       the portal: what you may open",
                 "",
@@ -159,11 +188,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--port", type=int, default=Ports().clients, help="where browsers come in (default: 8443)")
     parser.add_argument("--state-dir", type=Path, default=Path(".demo"), help="default: .demo")
+    parser.add_argument("--kerberos", action="store_true", help="with a Kerberos realm and an intranet in it")
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     try:
-        Demo(arguments.state_dir.absolute(), Ports.beginning(arguments.port)).run()
+        Demo(arguments.state_dir.absolute(), Ports.beginning(arguments.port), arguments.kerberos).run()
     except KeyboardInterrupt:
         print("\nstopped; the next start goes on from the same state", flush=True)
         return 0

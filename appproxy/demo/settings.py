@@ -21,6 +21,9 @@ class Ports(NamedTuple):
     connectors: int = 8444
     provider: int = 8400
     intranet: int = 8480
+    #: With Kerberos only.
+    kdc: int = 8408
+    windows: int = 8420
 
     @classmethod
     def beginning(cls, clients: int) -> Self:
@@ -31,9 +34,11 @@ class Ports(NamedTuple):
             raise ValueError(f"port {clients} leaves no room for the others; choose one from 44 to 65498")
         return ports
 
-    def taken(self) -> str:
+    def taken(self, kerberos: bool = False) -> str:
         """What the first port that is not free was wanted for, ``""`` when all are."""
         for name, port in self._asdict().items():
+            if name in ("kdc", "windows") and not kerberos:
+                continue
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
@@ -53,8 +58,11 @@ def has_ipv6() -> bool:
     return True
 
 
-def write_settings(folder: Path, ports: Ports) -> None:
-    """Write all configuration files; the provider's secret is made once and kept."""
+def write_settings(folder: Path, ports: Ports, connector: str = "", applications: str = "") -> None:
+    """Write all configuration files; the provider's secret is made once and kept.
+
+    :param connector: more for connector.toml, *applications*: for the apply file.
+    """
     folder.mkdir(mode=0o700, exist_ok=True)
     secret_file = folder / SECRET_FILE
     if not secret_file.exists():
@@ -63,11 +71,13 @@ def write_settings(folder: Path, ports: Ports) -> None:
     values = {
         **ports._asdict(),
         "client_secret": secret_file.read_text().strip(),
+        "more_origins": f', "http://localhost:{ports.windows}"' if connector else "",
         "client_addresses": ", ".join(f'"tls:{ports.clients}:interface={address}"' for address in addresses),
     }
     for name in TEMPLATES:
         template = Template(resources.files("appproxy.demo").joinpath(name).read_text("utf-8"))
-        write_private(folder / name, template.substitute(values))
+        more = {"connector.toml": connector, "applications.toml": applications}.get(name, "")
+        write_private(folder / name, template.substitute(values) + more)
 
 
 def write_private(path: Path, text: str) -> None:

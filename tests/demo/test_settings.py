@@ -20,7 +20,7 @@ class PortsTest(SynchronousTestCase):
     def test_all_are_shifted_together(self) -> None:
         """``PORT=9443`` moves every port by the same distance."""
         self.assertEqual(Ports.beginning(8443), Ports(8443, 8444, 8400, 8480))
-        self.assertEqual(Ports.beginning(9443), Ports(9443, 9444, 9400, 9480))
+        self.assertEqual(Ports.beginning(9443), Ports(9443, 9444, 9400, 9480, 9408, 9420))
 
     def test_ports_that_do_not_exist(self) -> None:
         """A choice that pushes a port out of range is refused with what can be chosen."""
