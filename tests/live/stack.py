@@ -18,9 +18,10 @@ PROVIDER = """
 id = "certified"
 issuer = "http://localhost:{port}"
 client_id = "relay"
-client_secret_file = "client-secret"
 allow_http = true
+{more}
 """
+SECRET = 'client_secret_file = "client-secret"'
 
 #: What is applied where one application for everybody is enough; others follow it.
 OPEN = """
@@ -36,16 +37,32 @@ preauthentication = "passthrough"
 
 
 class Stack(Deployment):
-    """A relay, a connector, an origin; the provider when *signs_in*."""
+    """A relay, a connector, an origin; the provider when *signs_in*.
 
-    def __init__(self, folder: Path, *, signs_in: bool = False, relay_more: str = "", connector_more: str = "") -> None:
+    :param provider_more: settings of the provider, the relay's proof of who it is among them.
+    :param access_seconds: how long the provider's access tokens last.
+    :param client_key: the relay's public key (JWK), where it has one instead of a secret.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        signs_in: bool = False,
+        relay_more: str = "",
+        connector_more: str = "",
+        provider_more: str = SECRET,
+        access_seconds: int = 3600,
+        client_key: str = "",
+    ) -> None:
         self.origin_port, self.provider_port = free_ports(2)
         self.origin = OriginControl(self.origin_port)
         self.provider: Program | None = None
         self._signs_in = signs_in
         if signs_in:
-            relay_more = PROVIDER.format(port=self.provider_port) + relay_more
+            relay_more = PROVIDER.format(port=self.provider_port, more=provider_more) + relay_more
         super().__init__(folder, relay_more=relay_more, connector_more=connector_more)
+        self._provider_arguments = (str(self.authority), str(access_seconds), client_key)
         self.write("client-secret", CLIENT_SECRET + "\n")
 
     def start(self, applications: str) -> None:
@@ -74,7 +91,7 @@ class Stack(Deployment):
         node = shutil.which("node")
         if node is None or not (NODE / "node_modules" / "oidc-provider").is_dir():
             pytest.skip("no node, or no oidc-provider in tests/live/node: npm install --no-package-lock")
-        arguments = [node, NODE / "provider.mjs", str(self.provider_port), self.public_url]
+        arguments = [node, NODE / "provider.mjs", str(self.provider_port), self.public_url, *self._provider_arguments]
         self.provider = self.add(Program("provider", arguments, self.folder))
         self.provider.wait_for(lambda: listens(self.provider_port), "the provider listens")
         return self.provider

@@ -1,10 +1,15 @@
 // A certified OpenID provider on loopback with three users, for the live tests.
-// node provider.mjs PORT RELAY-ORIGIN: signs people in to the client "relay" of the relay at RELAY-ORIGIN.
-// Its keys are new at each start, so that a restart is a rotation.
+// node provider.mjs PORT RELAY-ORIGIN [RELAY-CA [ACCESS-SECONDS [CLIENT-KEY]]]: signs people in to the client "relay" of
+// the relay at RELAY-ORIGIN.  Its keys are new at each start, so that a restart is a rotation.  RELAY-CA is the file of the
+// relay's authority, read when the provider tells the relay of a sign-out; CLIENT-KEY is a public key (JWK), for a client
+// that has a key instead of a secret.  POST /test/disable/NAME takes somebody's account away,
+// GET /test/refreshes says how many refresh tokens were taken.
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import https from 'node:https';
 import Provider from 'oidc-provider';
 
-const [port, relay] = process.argv.slice(2);
+const [port, relay, authority, accessSeconds, clientKey] = process.argv.slice(2);
 const issuer = `http://localhost:${port}`;
 
 const users = {
@@ -13,7 +18,12 @@ const users = {
   carol: { password: 'carousel', groups: ['staff'], name: 'Carol Çelik', email: 'carol@example.com' },
 };
 
+const disabled = new Set();
+let refreshes = 0;
 const key = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' });
+const proof = clientKey
+  ? { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [JSON.parse(clientKey)] } }
+  : { client_secret: 'a secret: with/odd+characters' };
 const page = (title, body) => `<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>${title}</title>
 <h1>${title}</h1>${body}</html>`;
 
@@ -22,11 +32,12 @@ const provider = new Provider(issuer, {
   cookies: { keys: [randomUUID()] },
   clients: [{
     client_id: 'relay',
-    client_secret: 'a secret: with/odd+characters',
+    ...proof,
+    grant_types: ['authorization_code', 'refresh_token'],
     redirect_uris: [`${relay}/.appproxy/callback`],
     post_logout_redirect_uris: [`${relay}/.appproxy/signed-out`],
-    // Without these two the ID token has no "sid"; nobody listens there.
-    backchannel_logout_uri: `${relay}/.appproxy/back-channel`,
+    // Without these two the ID token has no "sid".
+    backchannel_logout_uri: `${relay}/.appproxy/back-channel-logout`,
     backchannel_logout_session_required: true,
   }],
   // Else profile claims come from the user information endpoint only.
@@ -46,17 +57,31 @@ const provider = new Provider(issuer, {
       },
     },
   },
+  ttl: { AccessToken: Number(accessSeconds || 3600), RefreshToken: 86400, Grant: 86400, Session: 86400 },
+  rotateRefreshToken: true,
+  enabledJWA: { clientAuthSigningAlgValues: ['RS256', 'PS256', 'ES256'] },
+  // The relay has a name that only browsers resolve, and a certificate of its own authority.
+  fetch: (url, options) => new Promise((resolve, reject) => {
+    const { hostname, port: at, pathname } = new URL(url);
+    const asked = https.request({
+      host: '127.0.0.1', port: at, path: pathname, method: options.method, servername: hostname,
+      headers: { host: `${hostname}:${at}`, ...Object.fromEntries(new Headers(options.headers)) },
+      ca: readFileSync(authority),
+    }, (answer) => { answer.resume(); resolve(new Response(null, { status: answer.statusCode })); });
+    asked.on('error', reject);
+    asked.end(options.body?.toString());
+  }),
   pkce: { required: () => true },
   interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
-  findAccount: (_ctx, id) => users[id] && {
+  findAccount: (_ctx, id) => (!users[id] || disabled.has(id) ? undefined : {
     accountId: id,
     claims: () => ({ sub: id, preferred_username: id, email_verified: true, ...users[id], password: undefined }),
-  },
+  }),
   // Nobody is asked for consent: the relay is the organisation's own.
   loadExistingGrant: async (ctx) => {
     const { client, session } = ctx.oidc;
     const grant = new ctx.oidc.provider.Grant({ clientId: client.clientId, accountId: session.accountId });
-    grant.addOIDCScope('openid profile email');
+    grant.addOIDCScope('openid profile email offline_access');
     await grant.save();
     return grant;
   },
@@ -69,8 +94,21 @@ async function form(request) {
 }
 
 provider.use(async (ctx, next) => {
+  if (ctx.method === 'POST' && ctx.path.startsWith('/test/disable/')) {
+    disabled.add(ctx.path.split('/').pop());
+    ctx.status = 204;
+    return;
+  }
+  if (ctx.path === '/test/refreshes') {
+    ctx.body = String(refreshes);
+    return;
+  }
   if (!ctx.path.startsWith('/interaction/')) return next();
   let failed = '';
+  const { prompt } = await provider.interactionDetails(ctx.req, ctx.res);
+  if (prompt.name === 'consent') {
+    return provider.interactionFinished(ctx.req, ctx.res, { consent: {} }, { mergeWithLastSubmission: true });
+  }
   if (ctx.method === 'POST') {
     const told = await form(ctx.req);
     const name = told.get('username');
@@ -89,5 +127,7 @@ provider.use(async (ctx, next) => {
 <button>Sign in</button> <button name="cancel" value="yes">Cancel</button></form>`);
 });
 
+provider.on('grant.success', (ctx) => { refreshes += ctx.oidc.params.grant_type === 'refresh_token'; });
+provider.on('backchannel.error', (_ctx, error) => console.error(error));
 provider.on('server_error', (_ctx, error) => console.error(error));
 provider.listen(Number(port), '127.0.0.1', () => console.log(`provider at ${issuer}`));
