@@ -34,7 +34,7 @@ DOCS = ROOT / "docs"
 REQUIRED = "required"
 _TITLE = re.compile(r"^(.+)\n([-~=^])\2+\n", re.MULTILINE)
 _KEY = re.compile(r"^``([a-z0-9_]+)`` — (.+)$", re.MULTILINE)
-_THREAT = re.compile(r"\b[ACDLMNRS][0-9]{2}\b")
+_THREAT = re.compile(r"\b[ACDFLMNRS][0-9]{2}\b")
 
 
 def read_keys(page: str) -> dict[str, dict[str, str]]:
