@@ -92,9 +92,9 @@ $(VENV)/.docs-$(HASH): | $(VENV)/.demo-$(HASH)
 	@$(PIP) install -e '.[docs]'
 	@touch $@
 
-# Without npm the tests that need a real provider say so and are skipped.
+# Without npm the tests that need a real provider, or Socket.IO, say so and are skipped.
 $(VENV)/.node-$(NODE_HASH): tests/live/node/package.json | $(VENV)/.test-$(HASH) packages
 	@if command -v npm >/dev/null; then \
 	cd tests/live/node && npm install --no-audit --no-fund --no-package-lock --loglevel=error >/dev/null; \
-	else echo 'npm is missing: tests with a real identity provider are skipped'; fi
+	else echo 'npm is missing: tests with a real identity provider and with Socket.IO are skipped'; fi
 	@touch $@
