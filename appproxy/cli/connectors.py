@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from appproxy.cli import doctor
 from appproxy.cli.command import Invocation
 from appproxy.cli.relay import Relay, add_socket
+from appproxy.cli.service_tokens import define_service_tokens
 from appproxy.cli.showing import Column, add_output, moment, show, table
 
 
@@ -15,10 +19,7 @@ def define(verb: str, parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     if verb == "token":
-        issuing = verbs.add_parser("enrol", help="issue a one-time token that enrols one connector")
-        issuing.add_argument("--group", metavar="G", required=True, help="the connector's group")
-        issuing.add_argument("--expires", metavar="TIME", default="1h", help="how long it is good (default: 1h)")
-        parsers = {issue_token: issuing, list_tokens: verbs.add_parser("list", help="tokens, used ones included")}
+        parsers = _define_tokens(verbs)
     else:
         revoking = verbs.add_parser("revoke", help="shut a connector out for good")
         revoking.add_argument("id", metavar="ID")
@@ -27,11 +28,25 @@ def define(verb: str, parser: argparse.ArgumentParser) -> None:
         moving.add_argument("--group", metavar="G", required=True, help="its new group")
         listing = verbs.add_parser("list", help="all connectors")
         parsers = {list_connectors: listing, move_connector: moving, revoke_connector: revoking}
+        doctor.define(
+            verbs.add_parser("doctor", help="on the connector's machine: whether Kerberos works, and why not")
+        )
         _define_enrol(verbs.add_parser("enrol", help="on the connector's machine: get its certificate from the relay"))
     for run, own in parsers.items():
         add_socket(own)
         add_output(own)
         own.set_defaults(run=run)
+
+
+def _define_tokens(verbs: Any) -> dict[Callable[[Invocation], None], argparse.ArgumentParser]:
+    issuing = verbs.add_parser("enrol", help="issue a one-time token that enrols one connector")
+    issuing.add_argument("--group", metavar="G", required=True, help="the connector's group")
+    issuing.add_argument("--expires", metavar="TIME", default="1h", help="how long it is good (default: 1h)")
+    return {
+        issue_token: issuing,
+        list_tokens: verbs.add_parser("list", help="enrolment tokens, used ones included"),
+        **define_service_tokens(verbs),
+    }
 
 
 def _define_enrol(parser: argparse.ArgumentParser) -> None:

@@ -25,13 +25,15 @@ class Published:
         hosts need not trust each other.
     :ivar cors: the address's rules for scripts of other sites, if it has any.
     :ivar attended: the relay answers some or all requests by itself: for maintenance, or by *cors*.
-    :ivar drop: fields of requests that do not go on, folded.
+    :ivar drop: fields of requests that do not go on, folded; *drop_credential* with a program's credential among them.
+    :ivar credential: the field, in lower case, that has a program's credential.
     :ivar pinned: each client connection has one to the origin for itself.
     :ivar ping: seconds between pings to clients of idle WebSockets; 0: none.
     """
 
     __slots__ = (
-        "_claims", "_groups", "application", "assignment", "attended", "cors", "drop", "external", "id",
+        "_claims", "_groups", "application", "assignment", "attended", "cors", "credential", "drop", "drop_credential",
+        "external", "id",
         "origins", "ping", "pinned", "rules", "segment", "signs_in",
     )  # fmt: skip
 
@@ -52,6 +54,8 @@ class Published:
         self.rules = Rules(application, self.assignment) if application.rule else None
         self.signs_in = application.preauthentication == "oidc"
         self.drop = REQUEST_DROP.difference(map(fold, (name.encode("ascii") for name in application.client_fields)))
+        self.credential = b"authorization"
+        self.drop_credential = self.drop | {fold(self.credential)}
         self.pinned = application.origin.pinned
         self.ping = float(application.timeouts.ping)
         told = [parse(text) for text in application.sso.expressions]

@@ -14,15 +14,17 @@ from appproxy.channel.protocol import Channel
 from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http.cors import is_preflight
 from appproxy.http.messages import IDEMPOTENT, Field
+from appproxy.identity import Identity
 from appproxy.relay import causes
 from appproxy.relay.attachments import Attachments
 from appproxy.relay.catalog import Catalog, Published
 from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.exchange import ClientGone, Exchange
 from appproxy.relay.pins import Pin, Pins, tunnel_of
+from appproxy.relay.programs import Unauthorised
 from appproxy.relay.relaying import Relaying
 from appproxy.relay.rules import Applying, Request
-from appproxy.relay.sessions import Session
+from appproxy.relay.sessions import Session, Watcher
 from appproxy.relay.upgrades import check_origin
 from appproxy.relay.upward import upward_head
 from appproxy.wire.frames import Code
@@ -70,6 +72,30 @@ class PreAuthentication(Protocol):
         """Answer somebody who is not signed in."""
 
 
+class SignedIn(Protocol):
+    """A person's session, or a program's credential in use."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is."""
+
+    def watch(self, watcher: Watcher, /) -> None:
+        """Tell *watcher* when it ends."""
+
+    def unwatch(self, watcher: Watcher, /) -> None:
+        """Undo :meth:`watch`."""
+
+
+class Programs(Protocol):
+    """How programs prove who they are."""
+
+    async def identify(self, exchange: ClientExchange, published: Published) -> SignedIn | None:
+        """The program that the exchange's credentials name; None when they are none of ours.
+
+        :raises Unauthorised: they are, and not good for this.
+        """
+
+
 class Fail(Protocol):
     """Answers an exchange with an error's page or JSON, and perhaps further fields."""
 
@@ -94,6 +120,7 @@ class Gateway:
         host: str,
         attachments: Attachments,
         preauth: PreAuthentication,
+        programs: Programs,
         own: Callable[[ClientExchange, Published | None], Coroutine[Deferred[Any], Any, None]],
         fail: Fail,
         record: Callable[[ClientExchange, str, str, str, str, int, int], None],
@@ -104,6 +131,7 @@ class Gateway:
         self._attachments = attachments
         self._pins = Pins(attachments)
         self._preauth = preauth
+        self._programs = programs
         self._own = own
         self._fail = fail
         self._record = record
@@ -114,6 +142,9 @@ class Gateway:
         trip = Trip()
         try:
             await self._respond(exchange, trip)
+        except Unauthorised as refusal:
+            trip.cause = refusal.code
+            self._fail(exchange, refusal, refusal.fields)
         except AppproxyError as failure:
             trip.cause = trip.cause or failure.code
             if failure.status >= 500:
@@ -150,35 +181,58 @@ class Gateway:
             return exchange.answer(308, [(b"Location", origin + exchange.head.target)])  # no cookie is looked at
         if published.attended and self._attend(exchange, published, trip):
             return None
-        session: Session | None = None
+        signed_in: SignedIn | None = None
         if published.signs_in:
             if exchange.path == ROBOTS and _asks_for_robots(exchange):
                 return self._keep_robots_out(exchange)
-            application = published.application
-            applying: Applying | None = None
-            if published.rules is not None:
-                request = Request(exchange.path, exchange.head.method, exchange.client, self._epoch())
-                applying = published.rules.look(request)
-                if applying.sign_in == "public":
-                    return await self._relay(exchange, published, None, trip)
-            session = self._preauth.peek(exchange, application) or await self._preauth.identify(exchange, application)
-            if session is None and (applying is None or applying.sign_in == "required"):
-                trip.cause = "challenged"
-                return await self._preauth.challenge(exchange, application)
-            if session is not None:
-                trip.user = session.identity.user
-                if applying is None:
-                    decision = published.assignment.decide(session.identity)
-                else:
-                    decision = applying.decide(session.identity, self._epoch())
-                if not decision.allowed:
-                    raise NotAssigned(", ".join(decision.reasons))
+            if not await self._admit(exchange, published, trip):
+                return None
+            signed_in = trip.signed_in
             if exchange.upgrade:
                 check_origin(exchange, published)
-        await self._relay(exchange, published, session, trip)
+        await self._relay(exchange, published, signed_in, trip)
         return None
 
-    async def _relay(self, exchange: ClientExchange, published: Published, session: Session | None, trip: Trip) -> None:
+    async def _admit(self, exchange: ClientExchange, published: Published, trip: Trip) -> bool:
+        """Find out who it is and whether they may; False when it has been answered.
+
+        :raises Unauthorised: a program's credential is not good, or not for this.
+        :raises NotAssigned: they may not.
+        """
+        application = published.application
+        applying: Applying | None = None
+        if published.rules is not None:
+            request = Request(exchange.path, exchange.head.method, exchange.client, self._epoch())
+            applying = published.rules.look(request)
+        if published.credential in exchange.head.known:
+            granted = await self._programs.identify(exchange, published)
+            if granted is not None:
+                trip.signed_in, trip.user, trip.drop = granted, granted.identity.user, published.drop_credential
+                denied = applying.denial(granted.identity) if applying is not None else None
+                if denied is not None:
+                    raise NotAssigned(", ".join(denied.reasons))
+                return True
+        if applying is not None and applying.sign_in == "public":
+            return True
+        session = self._preauth.peek(exchange, application) or await self._preauth.identify(exchange, application)
+        if session is None:
+            if applying is not None and applying.sign_in == "optional":
+                return True
+            trip.cause = "challenged"
+            await self._preauth.challenge(exchange, application)
+            return False
+        trip.signed_in, trip.user = session, session.identity.user
+        if applying is None:
+            decision = published.assignment.decide(session.identity)
+        else:
+            decision = applying.decide(session.identity, self._epoch())
+        if not decision.allowed:
+            raise NotAssigned(", ".join(decision.reasons))
+        return True
+
+    async def _relay(
+        self, exchange: ClientExchange, published: Published, session: SignedIn | None, trip: Trip
+    ) -> None:
         """Send the request through a connector; try another one where that is safe (HTTP-9)."""
         if exchange.answered:
             raise ClientGone  # while the store was asked who it is
@@ -192,7 +246,7 @@ class Gateway:
         repeatable = exchange.ended and not exchange.upgrade and pin is None
         identity = session.identity if session is not None else None
         try:
-            head = upward_head(exchange, published, identity, "" if pin is None else pin.affinity)
+            head = upward_head(exchange, published, identity, "" if pin is None else pin.affinity, trip.drop)
         except HeadTooLarge as refusal:
             raise causes.head_too_large(str(refusal)) from None
         tried: frozenset[Channel] = frozenset()
@@ -265,8 +319,11 @@ def _asks_for_robots(exchange: ClientExchange) -> bool:
 class Trip:
     """What the access record will say of one exchange."""
 
-    __slots__ = ("application", "cause", "connector", "down", "up", "user")
+    __slots__ = ("application", "cause", "connector", "down", "drop", "signed_in", "up", "user")
 
     def __init__(self) -> None:
+        self.signed_in: SignedIn | None = None
+        #: Fields that do not go on, where they are others than usual.
+        self.drop: frozenset[bytes] | None = None
         self.application = self.user = self.connector = self.cause = ""
         self.up = self.down = 0

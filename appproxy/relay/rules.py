@@ -129,6 +129,13 @@ class Applying:
         self._assignment = assignment
         self.sign_in: SignIn = max((rule.sign_in for rule in rules), key=_STRICTNESS.__getitem__, default="required")
 
+    def denial(self, identity: Identity) -> Decision | None:
+        """The word of the first rule that denies *identity*, if one does."""
+        for rule in self._rules:
+            if rule.deny is not None and (rule.deny.includes(identity) or rule.deny.unknown(identity)):
+                return Decision(False, ("denied-by-rule", rule.name))
+        return None
+
     @property
     def names(self) -> list[str]:
         """What they are called, in their order."""
@@ -136,9 +143,8 @@ class Applying:
 
     def decide(self, identity: Identity, now: int) -> Decision:
         """Say whether *identity* may; *now* in epoch seconds."""
-        for rule in self._rules:
-            if rule.deny is not None and (rule.deny.includes(identity) or rule.deny.unknown(identity)):
-                return Decision(False, ("denied-by-rule", rule.name))
+        if (denied := self.denial(identity)) is not None:
+            return denied
         decision = _allowed(self._rules, identity)
         if decision is None:
             decision = ANYONE if self.sign_in != "required" else self._assignment.decide(identity)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import signal
@@ -47,10 +46,12 @@ from appproxy.relay.enrolment import Enrolment
 from appproxy.relay.front import Front, FrontSettings, Patience
 from appproxy.relay.gateway import RESERVED, Gateway, NoApplication
 from appproxy.relay.identification import Identification
+from appproxy.relay.node import LEASE_SECONDS, NodeName
 from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import KEY_BYTES, Sealer
+from appproxy.relay.service_tokens import ServiceTokens
 from appproxy.relay.sessions import TICK_SECONDS as SESSIONS_TICK_SECONDS
-from appproxy.store import applications, connectors, feed, nodes, once, sessions, tokens
+from appproxy.store import applications, connectors, feed, once, sessions, tokens
 from appproxy.store import secrets as stored_secrets
 from appproxy.store.interface import StoreUnavailable
 from appproxy.store.opening import open_store
@@ -62,8 +63,6 @@ from appproxy.wire.windows import Budget
 SWEEP_SECONDS = 0.5
 #: What clients speak, as access records say it.
 PROTOCOLS = {(1, 0): "HTTP/1.0", (1, 1): "HTTP/1.1", (2, 0): "HTTP/2"}
-#: A node's name is its own for this long without renewal; renewed at a third of it.
-LEASE_SECONDS = 15
 #: How often what has run out is removed from the store; used and expired tokens are shown for a month.
 PURGE_SECONDS, TOKEN_MEMORY_SECONDS = 600, 30 * 86400
 #: A client gets so long to read what was written before the relay stopped; looked at so often.
@@ -86,7 +85,7 @@ class RelayService(Service):
         self._attachments = Attachments()
         self._seq = 0
         self._following = DeferredLock()
-        self._boot = secrets.token_hex(8)
+        self._name = NodeName(config.relay.node, config.relay.state_dir, self._store, epoch)
 
     # Life
 
@@ -138,12 +137,10 @@ class RelayService(Service):
         await self._tasks.stop()
         if hasattr(self, "_sessions"):
             await self._sessions.tick()
-            await self._store.write(nodes.leave, self.config.relay.node, self._boot)
+            await self._name.leave()
         await self._store.stop()
         if hasattr(self, "_access"):
             self._access.close()
-        if hasattr(self, "_lock"):
-            self._lock.close()
 
     async def _see_clients_off(self) -> None:
         """Close connections; slow readers get a while for what is written already."""
@@ -163,7 +160,7 @@ class RelayService(Service):
         config, reactor = self.config, self._reactor
         _make_folder(config.relay.state_dir)
         await self._store.start()
-        await self._take_name()
+        await self._name.take()
         now = epoch
         self._authorities = authorities = await open_authorities(self._store, now())
         publish_authorities(authorities, config.relay.state_dir)
@@ -183,10 +180,12 @@ class RelayService(Service):
         )
         self._sessions, self._signin, self._portal = people.sessions, people.signin, people.portal
         preauth, relay_host = people.preauth, people.host
+        self._service_tokens = ServiceTokens(self._store, reactor.seconds, now)
         self._gateway = Gateway(
             host=relay_host,
             attachments=self._attachments,
             preauth=preauth,
+            programs=self._service_tokens,
             own=self._answer_own,
             fail=self._rendering.fail,
             record=self._record,
@@ -231,7 +230,8 @@ class RelayService(Service):
         self._listen_everywhere(client_certificates, connector_certificates)
         self._every(SWEEP_SECONDS, self._sweep)
         self._every(SESSIONS_TICK_SECONDS, self._sessions.tick)
-        self._every(LEASE_SECONDS / 3, self._renew_name)
+        self._every(SESSIONS_TICK_SECONDS, self._service_tokens.tick)
+        self._every(LEASE_SECONDS / 3, self._name.renew)
         self._every(PURGE_SECONDS, self._purge)
 
     def _listen_everywhere(self, clients: ServerCertificates, connectors: ServerCertificates) -> None:
@@ -379,6 +379,7 @@ class RelayService(Service):
 
     async def _heed(self, changes: Sequence[Change]) -> None:
         self._sessions.heard(changes)
+        self._service_tokens.revoked(change.key for change in changes if change.kind == feed.SERVICE_TOKEN)
         moved = False
         if any(change.kind == feed.AUTHORITY for change in changes):
             await self._trust()
@@ -409,6 +410,7 @@ class RelayService(Service):
     async def _read_anew(self, latest: int) -> None:
         """Part of the feed is lost: look at everything again, then go on from number *latest*."""
         self._sessions.missed()
+        self._service_tokens.missed()
         await self._trust()
         for record in await self._store.read(connectors.list_):
             if record.revoked is not None:
@@ -463,30 +465,6 @@ class RelayService(Service):
             settings.sweep()
         self._channels.note_store_age(self._reactor.seconds() - self._store.answered_at)
         notify("WATCHDOG=1")
-
-    async def _take_name(self) -> None:
-        """Take the node's name.
-
-        Whoever holds the lock on the node's file is its only process on this machine, so that the lease of a
-        predecessor that was killed need not run out first.
-        """
-        node = self.config.relay.node
-        self._lock = (self.config.relay.state_dir / f"{node}.lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                "relay.node", f'another relay with the name "{node}" uses {self.config.relay.state_dir}; stop it first'
-            ) from None
-        beyond = epoch() + 2 * LEASE_SECONDS
-        if await self._store.write(nodes.lease, node, self._boot, beyond, beyond) is None:
-            raise ConfigError("relay.node", f'another relay runs under the name "{node}"; give each its own')
-
-    async def _renew_name(self) -> None:
-        try:
-            await self._store.write(nodes.lease, self.config.relay.node, self._boot, epoch() + LEASE_SECONDS, epoch())
-        except StoreUnavailable:
-            self.log.warn("the node's lease could not be renewed", event="relay.lease-late")
 
 
 async def _nothing_here(exchange: ClientExchange) -> None:

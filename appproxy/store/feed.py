@@ -14,6 +14,7 @@ SESSION_CHANGED = "session-changed"
 CONNECTOR = "connector"
 CONNECTOR_REVOKED = "connector-revoked"
 AUTHORITY = "authority"
+SERVICE_TOKEN = "service-token"  # noqa: S105
 
 #: Entries read at once; a reader asks again until none come.
 PAGE = 1000

@@ -56,6 +56,26 @@ class TokenRecord(NamedTuple):
     used: int | None
 
 
+class ServiceTokenRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A program's token.  No *applications* or no *paths* are all of them."""
+
+    id: str
+    hash: bytes
+    name: str
+    #: Who answers for it.
+    owner: str
+    applications: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    created: int
+    expires: int
+    last_used: int = 0
+    revoked: int | None = None
+
+    def __repr__(self) -> str:
+        """Without the hash."""
+        return f"ServiceTokenRecord({self.id!r}, {self.name!r})"
+
+
 class ConnectorRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An enrolled connector.
 

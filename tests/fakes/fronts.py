@@ -94,6 +94,13 @@ class FakeSession:
             watcher.session_ended()
 
 
+class NoPrograms:
+    """Knows no program."""
+
+    async def identify(self, exchange: Any, published: Any) -> Any:
+        return None
+
+
 class FakePreauth:
     """Knows the users whose name stands in the session cookie."""
 
@@ -151,6 +158,7 @@ class Bench:
             host="proxy.example.com",
             attachments=self.attachments,
             preauth=self.preauth,
+            programs=NoPrograms(),
             own=self._own,
             fail=self._fail,
             record=lambda *record: self.records.append(record),

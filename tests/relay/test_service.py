@@ -270,7 +270,7 @@ async def test_an_unexpected_failure(
     async def broken() -> None:
         raise RuntimeError("what nobody foresaw")
 
-    monkeypatch.setattr(service, "_take_name", broken)
+    monkeypatch.setattr(service._name, "take", broken)
     service.startService()
     await place.until(lambda: len(service._tasks) == 0)
     assert place.problems == ["appproxy-relay: could not start; the log has the traceback"]
@@ -300,7 +300,7 @@ async def test_the_store_is_away_for_a_while(place: Place) -> None:
 
     with_store = service._store.read, service._store.write
     service._store.read = service._store.write = away  # type: ignore[method-assign]
-    await service._renew_name()
+    await service._name.renew()
     await service._follow()
     service._store.read, service._store.write = with_store  # type: ignore[method-assign]
     await service._follow()

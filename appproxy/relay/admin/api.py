@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from appproxy.config.urls import is_loopback
 from appproxy.errors import AppproxyError, ConfigError
 from appproxy.relay.admin import authorities as authority_operations
-from appproxy.relay.admin import connectors, explaining, publishing, sessions
+from appproxy.relay.admin import connectors, explaining, publishing, service_tokens, sessions
 from appproxy.relay.admin.call import Call, LiveConnectors, Problem, Relay
 from appproxy.relay.authorities import Authorities
 from appproxy.relay.exchange import Exchange
@@ -38,6 +38,8 @@ OPERATIONS: dict[str, dict[bytes, Operation]] = {
     "/v1/authorities/*": {b"DELETE": authority_operations.remove_authority},
     "/v1/authorities/*/use": {b"POST": authority_operations.use_authority},
     "/v1/tokens": {b"GET": connectors.list_tokens, b"POST": connectors.issue_token},
+    "/v1/service-tokens": {b"GET": service_tokens.list_service_tokens, b"POST": service_tokens.make_service_token},
+    "/v1/service-tokens/*": {b"DELETE": service_tokens.revoke_service_token},
     "/v1/connectors": {b"GET": connectors.list_connectors},
     "/v1/connectors/*/move": {b"POST": connectors.move_connector},
     "/v1/connectors/*/revoke": {b"POST": connectors.revoke_connector},
