@@ -34,6 +34,7 @@ from appproxy.connector.realm import make_delegation
 from appproxy.connector.renewal import LOOK_SECONDS, Renewal
 from appproxy.connector.resolving import origin_resolver
 from appproxy.connector.serve import Serving
+from appproxy.connector.snapshot import keep_assignments
 from appproxy.errors import ConfigError, Side
 from appproxy.logs import AccessLog, EventLog, attach
 from appproxy.net.dial import dial
@@ -200,6 +201,10 @@ class ConnectorService(Service):
             count=len(self._assignments),
             version=told.version,
         )
+        try:
+            keep_assignments(told.applications, self.config.connector.state_dir)
+        except OSError as problem:
+            self.log.warn("the assignments cannot be kept: {problem}", event="connector.not-kept", problem=str(problem))
         for application, reason in refused.items():
             self.log.warn(
                 "application {application} is not served: {reason}",
