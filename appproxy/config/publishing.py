@@ -155,7 +155,7 @@ def _pair(
     if internal.wildcard and not external.wildcard:
         raise ConfigError(f"{where}.internal_url", f"{internal} is a wildcard, but external_url is not")
     if is_address(internal.host) and is_never_published(ip_address(internal.host.strip("[]"))):
-        problem = f"{internal.host} is link-local, unspecified or multicast; such addresses are never published"
+        problem = f"{internal.host} is link-local, multicast, unspecified or for metadata, and never published"
         raise ConfigError(f"{where}.internal_url", problem)
     return external, internal
 

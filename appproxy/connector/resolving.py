@@ -37,5 +37,5 @@ def _published_only(targets: Sequence[Target], host: str) -> list[Target]:
     kept = [target for target in targets if not is_never_published(ip_address(target[1][0].partition("%")[0]))]
     if targets and not kept:
         address = targets[0][1][0]
-        raise DnsFailed(f"{host} is {address}, which is link-local, unspecified or multicast; such are never served")
+        raise DnsFailed(f"{host} is {address}, which is for metadata, link-local, unspecified or multicast")
     return kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address, ip_network
 from typing import ClassVar, Final, Self
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
@@ -177,10 +177,29 @@ def swap_prefix(path: bytes, old: bytes, new: bytes) -> bytes:
     return swapped
 
 
+#: Where clouds tell machines their secrets, besides link-local addresses: AWS, Google, Azure, Alibaba, Oracle.
+_METADATA = frozenset(
+    map(ip_address, ("fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200", "192.0.0.192"))
+)
+#: IPv6 addresses that stand for the IPv4 address at their end: NAT64, local NAT64, translated, compatible.
+_CARRIERS = tuple(map(ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")))
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
 def is_never_published(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is one that no intranet application has, but cloud metadata services and tricks do (M04)."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
+    """Whether an address is one that no intranet application has, but cloud metadata services and tricks do (M04).
+
+    Loopback and private addresses are what intranets, and connectors beside their only application, are made of.
+    """
+    if isinstance(address, IPv6Address):
+        if address.is_unspecified or address.is_loopback:
+            return address.is_unspecified
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and any(address in carrier for carrier in _CARRIERS):
+            inner = IPv4Address(int(address) & 0xFFFFFFFF)
+        address = inner or address
+    if address in _METADATA or address == _BROADCAST:
+        return True
     return address.is_link_local or address.is_unspecified or address.is_multicast
 
 

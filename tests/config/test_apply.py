@@ -130,8 +130,8 @@ MISTAKES = {
         HR + "segment[0].external_url: https://hr.example.com/ belongs to external_url; one URL, one application"
     ),
     segment(internal_url='"http://169.254.169.254/"'): (
-        HR + "segment[0].internal_url: 169.254.169.254 is link-local, unspecified or multicast; "
-        "such addresses are never published"
+        HR + "segment[0].internal_url: 169.254.169.254 is link-local, multicast, unspecified or for metadata, "
+        "and never published"
     ),
     segment(internal_url='"http://*.corp.local/"'): (
         HR + "segment[0].internal_url: http://*.corp.local/ is a wildcard, but external_url is not"
@@ -252,7 +252,7 @@ class TestReading(Written):
         """M04: addresses of cloud metadata services, unspecified and multicast ones are never published."""
         for host in ("169.254.169.254", "0.0.0.0", "224.0.0.1", "[fe80::1]", "[::]", "[::ffff:169.254.169.254]"):
             problem = self.problem(lambda host=host: self.read(written(internal_url=f'"http://{host}/"')))  # type: ignore[misc]
-            self.assertIn("is link-local, unspecified or multicast; such addresses are never published", problem)
+            self.assertIn("is link-local, multicast, unspecified or for metadata, and never published", problem)
 
     def test_odd_spellings_of_addresses_are_no_way_round(self) -> None:
         """M04: an address in decimal, octal or hexadecimal is not an origin."""

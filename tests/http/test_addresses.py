@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from appproxy.http.addresses import (
     MalformedHost,
     canonical_host,
     canonical_path,
+    is_never_published,
     is_under,
     split_target,
     swap_prefix,
@@ -133,7 +136,8 @@ class PrefixTests(SynchronousTestCase):
     @pytest.mark.feature("PUB-2")
     def test_whole_segments(self) -> None:
         """N18: ``/app1`` and what lies below it, never ``/app10``."""
-        for path, under in ((b"/app1", True), (b"/app1/", True), (b"/app1/x", True), (b"/app10", False), (b"/", False)):
+        for path, under in ((b"/app1", True), (b"/app1/", True), (b"/app1/x", True), (b"/app10", False),
+            (b"/", False)):
             self.assertIs(is_under(path, b"/app1/"), under)
         self.assertTrue(is_under(b"/anything", b"/"))
 
@@ -231,8 +235,10 @@ class PublishedTests(SynchronousTestCase):
     def test_mistakes_are_named(self) -> None:
         """The administrator reads which setting is wrong."""
         for text in (
-            "", "hr.example.test", "ftp://a/", "https://", "https://a:x/", "https://a:99999/", "https://a b/", "https://a..b/",
-            "https://u@a/", "https://a/?q", "https://a/#f", "https://a/../b", "https://a/%zz", "https://[::1/", "https://[x]/",
+            "", "hr.example.test", "ftp://a/", "https://", "https://a:x/", "https://a:99999/", "https://a b/",
+                "https://a..b/",
+            "https://u@a/", "https://a/?q", "https://a/#f", "https://a/../b", "https://a/%zz", "https://[::1/",
+                "https://[x]/",
         ):  # fmt: skip
             with self.assertRaises(ConfigError, msg=text) as wrong:
                 ExternalURL.parse(text)
@@ -257,3 +263,28 @@ class PublishedTests(SynchronousTestCase):
         labels = external.labels_of("a.b.apps.test")
         self.assertEqual(str(internal.with_labels(labels)), "http://a.b.corp:81/x/")
         self.assertEqual(internal.with_labels("a").with_labels("b").host, "a.corp")
+
+
+class NeverPublishedTests(SynchronousTestCase):
+    """Addresses that no intranet application has."""
+
+    def test_metadata_services(self) -> None:
+        """M04: link-local addresses, those of clouds, and whatever stands for one of them in IPv6."""
+        for address in (
+            "169.254.169.254", "169.254.170.2", "fe80::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255",
+            "fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200", "192.0.0.192",
+                "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "2002:a9fe:a9fe::", "::169.254.169.254",
+                "::ffff:0:169.254.169.254",
+            "::ffff:168.63.129.16",
+        ):  # fmt: skip
+            self.assertTrue(is_never_published(ip_address(address)), address)
+
+    def test_intranets(self) -> None:
+        """M04: loopback and private addresses are what intranets are made of, and public ones may be the company's."""
+        for address in (
+            "127.0.0.1", "::1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "fec0::1",
+                "192.0.2.1",
+            "2001:db8::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "168.63.129.17",
+        ):  # fmt: skip
+            self.assertFalse(is_never_published(ip_address(address)), address)
