@@ -294,6 +294,11 @@ class ServerStream:
         """There is something of the body, or its end, to send."""
         return not self.closed and (bool(self._queue) or self._then is not None)
 
+    @property
+    def begun(self) -> bool:
+        """The answer has begun, or is written already."""
+        return self._writing is not _Writing.UNBEGUN
+
     def must_wait(self) -> bool:
         """Whether whoever produces more must stop; *relieved* tells when to go on."""
         if self.queued > HIGH_WATER:

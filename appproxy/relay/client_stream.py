@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from appproxy.relay.multiplexed_front import MultiplexedFront
     from appproxy.relay.pins import Pin
-    from appproxy.relay.pins import Pin
 
 
 @implementer(IPushProducer)
@@ -110,6 +109,8 @@ class ClientStream:
                 self.pen.reset(Code.PROTOCOL_ERROR)
                 self._front.wake()
                 return
+        if self.pen.begun:
+            return  # answered early: what the rest was does not matter
         fields, body = self.settings.refused(bad, self.client)
         self.pen.whole(bad.status, reason_for(bad.status), fields + self.settings.own_fields(), body)
         self._front.wake()

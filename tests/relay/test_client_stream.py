@@ -55,6 +55,21 @@ class BodyTests(SynchronousTestCase):
                 self.assertEqual(heard.status, b"400")
             self.assertEqual(len(self.bench.pair.opener.receivers[-1].resets), 1)
 
+    def test_answered_before_it_went_wrong(self) -> None:
+        """A body that turns out to be wrong after all has been answered changes nothing."""
+        self.alice.client.takes = False
+        number = self.alice.ask((b"content-length", b"5"), end=False, method=b"POST")
+        stream = self.bench.pair.opener.streams[0]
+        stream.answer(ResponseHead(200, b"OK", []))
+        stream.end(b"x" * 100_000)
+        self.alice.settle()
+        self.alice.client.h2.send_headers(number, [(b"x-sum", b"1")], end_stream=True)
+        self.alice.client.takes = True
+        self.alice.client.h2.acknowledge_received_data(65535, number)
+        self.alice.client.flush()
+        heard = self.alice.heard(number)
+        self.assertEqual((len(heard.data), heard.ended, heard.reset), (100_000, True, None))
+
     def test_early_answers(self) -> None:
         """HTTP-2: an answer that does not wait for the body ends the exchange; what still comes is dropped."""
         number = self.alice.ask(end=False, method=b"POST")
