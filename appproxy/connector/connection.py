@@ -59,8 +59,8 @@ class OriginConnection:
     """
 
     __slots__ = (
-        "_asked", "_body", "_conversation", "_deadlines", "_events", "_paused", "_pipe", "_pool", "_requesting", "_used",
-        "deadline", "response", "transport",
+        "_asked", "_body", "_conversation", "_deadlines", "_events", "_paused", "_pipe", "_pool", "_requesting",
+        "_used", "deadline", "response", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, deadlines: Deadlines) -> None:

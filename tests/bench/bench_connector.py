@@ -133,9 +133,7 @@ def prepare(count: int) -> tuple[list[bytes], Channel, Socket, Turns]:
     channel.carrier_opened(Socket())  # type: ignore[arg-type]
     relay = Connection(Side.RELAY, LIMITS)
     messages = []
-    standing = Packed(
-        Standing(list(FIELDS), "hr", "192.0.2.7", {"user": "alice"}, host="hr.example.com")
-    )
+    standing = Packed(Standing(list(FIELDS), "hr", "192.0.2.7", {"user": "alice"}, host="hr.example.com"))
     for number in range(count):
         relay.open(RequestHead(b"GET", b"/leave/%d?year=2026" % number, standing, f"r-{number}"), end=True)
         messages.append(relay.output())

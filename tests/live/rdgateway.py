@@ -197,10 +197,12 @@ class Connection:
             tunnel.say(tsgu.conn_c2())
         async for each in pdus:
             kind = each[2]
-            tunnel.packets.append("RTS" if kind == tsgu.RTS else "REQUEST")
+            tunnel.packets.append({tsgu.RTS: "RTS", tsgu.REQUEST: "REQUEST", tsgu.BIND: "BIND"}[kind])
             tunnel.received += len(each)
             if kind == tsgu.REQUEST and tunnel.say is not None:
                 tunnel.say(each)
+            elif kind == tsgu.BIND:
+                return  # no RPC server lives here
 
 
 class Gateway:

@@ -254,6 +254,21 @@ def test_freerdp(desktop: Desktop, form: str, transport: str) -> None:
     assert "HYBRID_REQUIRED_BY_SERVER" in printed, printed
 
 
+@pytest.mark.feature("SCN-5")
+def test_freerdp_over_rpc(desktop: Desktop) -> None:
+    """The same over RPC: two halves of a gibibyte each are joined, and the first call reaches the gateway."""
+    program = shutil.which("xfreerdp") or shutil.which("xfreerdp3")
+    if program is None or shutil.which("Xvfb") is None:
+        pytest.skip("no xfreerdp or no Xvfb: apt-get install freerdp2-x11 xvfb")
+    before = len(desktop.tunnels())
+    printed = freerdp(desktop, program, "rpc")
+    tunnels = desktop.tunnels()[before:]
+    assert tunnels, printed
+    seen = tunnels[-1]
+    assert (seen["form"], seen["packets"]) == ("rpc", ["BIND"]), (seen, printed)
+    assert {half: user for half, (_, user) in seen["connections"].items()} == {"out": "alice", "in": "alice"}
+
+
 def freerdp(desktop: Desktop, program: str, transport: str) -> str:
     """Run the client until it gives up; returns what it printed."""
     arguments = [

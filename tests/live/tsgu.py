@@ -108,7 +108,7 @@ RESPONSES: dict[Packet, bytes] = {
 # RPC over HTTP, version 2 (MS-RPCH 2.2.3): RTS packets join the two halves, then PDUs of DCE RPC follow.
 
 RPC_HEADER = struct.Struct("<BBBB4sHHI")
-RTS, REQUEST = 0x14, 0x00
+RTS, REQUEST, BIND = 0x14, 0x00, 0x0B
 _VERSION = struct.pack("<II", 6, 1)
 PING = 0x1
 
