@@ -136,8 +136,7 @@ class PrefixTests(SynchronousTestCase):
     @pytest.mark.feature("PUB-2")
     def test_whole_segments(self) -> None:
         """N18: ``/app1`` and what lies below it, never ``/app10``."""
-        for path, under in ((b"/app1", True), (b"/app1/", True), (b"/app1/x", True), (b"/app10", False),
-            (b"/", False)):
+        for path, under in ((b"/app1", True), (b"/app1/", True), (b"/app1/x", True), (b"/app10", False), (b"/", False)):
             self.assertIs(is_under(path, b"/app1/"), under)
         self.assertTrue(is_under(b"/anything", b"/"))
 
@@ -235,10 +234,8 @@ class PublishedTests(SynchronousTestCase):
     def test_mistakes_are_named(self) -> None:
         """The administrator reads which setting is wrong."""
         for text in (
-            "", "hr.example.test", "ftp://a/", "https://", "https://a:x/", "https://a:99999/", "https://a b/",
-                "https://a..b/",
-            "https://u@a/", "https://a/?q", "https://a/#f", "https://a/../b", "https://a/%zz", "https://[::1/",
-                "https://[x]/",
+            "", "hr.example.test", "ftp://a/", "https://", "https://a:x/", "https://a:99999/", "https://a b/", "https://a..b/",
+            "https://u@a/", "https://a/?q", "https://a/#f", "https://a/../b", "https://a/%zz", "https://[::1/", "https://[x]/",
         ):  # fmt: skip
             with self.assertRaises(ConfigError, msg=text) as wrong:
                 ExternalURL.parse(text)
@@ -273,9 +270,9 @@ class NeverPublishedTests(SynchronousTestCase):
         for address in (
             "169.254.169.254", "169.254.170.2", "fe80::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255",
             "fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200", "192.0.0.192",
-                "::ffff:169.254.169.254",
+            "::ffff:169.254.169.254",
             "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "2002:a9fe:a9fe::", "::169.254.169.254",
-                "::ffff:0:169.254.169.254",
+            "::ffff:0:169.254.169.254",
             "::ffff:168.63.129.16",
         ):  # fmt: skip
             self.assertTrue(is_never_published(ip_address(address)), address)
@@ -284,7 +281,7 @@ class NeverPublishedTests(SynchronousTestCase):
         """M04: loopback and private addresses are what intranets are made of, and public ones may be the company's."""
         for address in (
             "127.0.0.1", "::1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "fec0::1",
-                "192.0.2.1",
+            "192.0.2.1",
             "2001:db8::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "168.63.129.17",
         ):  # fmt: skip
             self.assertFalse(is_never_published(ip_address(address)), address)

@@ -38,7 +38,7 @@ def test_names() -> None:
 @pytest.mark.feature("HTTP-6")
 @pytest.mark.parametrize("case", [*REQUESTS, *FAMILIES], ids=lambda case: case.name)
 def test_request_is_refused(case: Request) -> None:
-    """C36, N13: the client is refused with the status of the case, and nothing more is heard from it."""
+    """N13: the client is refused with the status of the case, and nothing more is heard from it."""
     for step in STEPS:
         conversation = ServerConversation()
         with pytest.raises(BadRequest) as refused:
@@ -70,7 +70,7 @@ def test_request_is_one(case: Passed) -> None:
 
 @pytest.mark.parametrize("case", [*ANSWERS, *ANSWER_FAMILIES], ids=lambda case: case.name)
 def test_answer_is_refused(case: Answer) -> None:
-    """C36: the origin's answer is refused, and its connection not used again."""
+    """The origin's answer is refused, and its connection not used again."""
     for step in STEPS:
         conversation = ClientConversation()
         conversation.begin(b"GET", b"/", [(b"Host", b"a.test")])
@@ -82,7 +82,7 @@ def test_answer_is_refused(case: Answer) -> None:
 
 @pytest.mark.parametrize("case", SERVED, ids=lambda case: case.name)
 def test_answer_is_one(case: Served) -> None:
-    """C36: what is right is one answer; a connection with more on it, now or later, is not used again."""
+    """What is right is one answer; a connection with more on it, now or later, is not used again."""
     conversation = ClientConversation()
     conversation.begin(case.method, b"/", [(b"Host", b"a.test")])
     conversation.receive(case.octets)

@@ -76,7 +76,7 @@ def check_one(message: Message) -> None:
 @pytest.mark.feature("HTTP-2", "HTTP-6", "HTTP-8")
 @pytest.mark.parametrize("case", [*REQUESTS, *FAMILIES], ids=lambda case: case.name)
 def test_refused_request(case: Request) -> None:
-    """C36: one refusal, then the end; no request of it is ever whole at the origin, and none is hidden in it."""
+    """One refusal, then the end; no request of it is ever whole at the origin, and none is hidden in it."""
     hidden = b"" if case.name.startswith("endless") else HIDDEN
     seen = World().run([Say(case.octets + hidden)], *[SERVE] * 3)
     assert [each.status for each in seen.answered] == [case.status]
@@ -90,7 +90,7 @@ def test_refused_request(case: Request) -> None:
 @pytest.mark.feature("HTTP-2", "HTTP-3")
 @pytest.mark.parametrize("case", PASSED, ids=lambda case: case.name)
 def test_passed_request(case: Passed) -> None:
-    """C36, H02: the origin is asked exactly that, in a form that all read alike; the next request is the next one."""
+    """H02: the origin is asked exactly that, in a form that all read alike; the next request is the next one."""
     old = b"HTTP/1.0\r\n" in case.octets
     say = [Say(case.octets)] if old else [Say(case.octets + AFTER)]
     seen = World().run(say, SERVE, SERVE, SERVE, methods=[case.method, b"GET", b"GET"])
@@ -110,7 +110,7 @@ def test_passed_request(case: Passed) -> None:
 @pytest.mark.feature("HTTP-2", "HTTP-8")
 @pytest.mark.parametrize("case", [*ANSWERS, *ANSWER_FAMILIES], ids=lambda case: case.name)
 def test_refused_answer(case: Answer) -> None:
-    """C36, C38: one 502 or an answer cut off; the next request is answered by its own answer, on another connection."""
+    """C38: one 502 or an answer cut off; the next request is answered by its own answer, on another connection."""
     world = World()
     seen = world.run(
         [Say(get(target=b"/x")), Await("end"), Say(AFTER)],
@@ -130,7 +130,7 @@ def test_refused_answer(case: Answer) -> None:
 @pytest.mark.feature("HTTP-2")
 @pytest.mark.parametrize("case", SERVED, ids=lambda case: case.name)
 def test_served_answer(case: Served) -> None:
-    """C36: one answer, and what follows it reaches nobody: not this client and not the next."""
+    """One answer, and what follows it reaches nobody: not this client and not the next."""
     world = World()
     ending = [Close()] if case.octets.startswith(b"HTTP/1.0") else []
     seen = world.run(
@@ -151,7 +151,7 @@ def test_served_answer(case: Served) -> None:
 
 @pytest.mark.parametrize("late", [NEXT, b"\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"x"])
 def test_late_answer(late: bytes) -> None:
-    """C36: what an origin says on an idle connection answers nobody: the connection is closed."""
+    """What an origin says on an idle connection answers nobody: the connection is closed."""
     world = World()
     world.run([Say(get())], SERVE)
     [kept] = world.sockets
@@ -252,3 +252,16 @@ def test_pause() -> None:
     world.bench.sends(socket, HIDDEN)
     assert (socket.take(), origin.take(), len(world.sockets)) == (b"", b"", 1)
     assert not origin.open
+
+
+def test_request_that_goes_round() -> None:
+    """An origin that is the relay itself sees each pass in Via; after four the relay goes no further."""
+    via, target = b"", b"/round"
+    for passes in range(5):
+        seen = World().run([Say(get(target=target)[:-2] + via + b"\r\n")], SERVE)
+        if passes == 4:
+            assert [each.status for each in seen.answered] == [508]
+            assert not seen.asked
+        else:
+            via = b"".join(b"Via: " + value + b"\r\n" for value in seen.asked[0].values(b"via"))
+    assert via.count(b"appproxy") == 4

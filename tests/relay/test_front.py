@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from ipaddress import ip_network
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from appproxy.http.forwarded import TrustedProxies
 from appproxy.relay.front import READ_AHEAD, Patience
 from appproxy.wire.heads import ResponseHead
 from appproxy.wire.windows import INITIAL_WINDOW
@@ -77,7 +79,7 @@ class FrontTests(SynchronousTestCase):
         self.assertLess(written.index(b"one"), written.index(b"two"))
 
     def test_bodies_of_pipelined_requests_are_not_mixed_up(self) -> None:
-        """C36: the body of a request that is answered at once is dropped, and not given to the next one."""
+        """the body of a request that is answered at once is dropped, and not given to the next one."""
         nowhere = b"POST / HTTP/1.1\r\nHost: nowhere.example.com\r\nContent-Length: 5\r\n\r\nfirst"
         here = b"POST /2 HTTP/1.1\r\nHost: hr.example.com\r\n" + COOKIE + b"Content-Length: 6\r\n\r\nsecond"
         self.bench.sends(self.client, nowhere + here)
@@ -179,6 +181,27 @@ class FrontTests(SynchronousTestCase):
         self.client.producer.resumeProducing()
         self.bench.pair.run(300)
         self.assertEqual(self.client.take().count(b"~"), 3 * INITIAL_WINDOW)
+
+    @pytest.mark.feature("HTTP-3")
+    def test_proxy_that_ends_tls(self) -> None:
+        """H10: a listed proxy's https is as good as our own: no redirect, transport security; nobody else's is."""
+        self.bench.settings.secure = False
+        said = COOKIE + b"X-Forwarded-Proto: https\r\nX-Forwarded-For: 198.51.100.20\r\n"
+        self.bench.sends(self.client, get(more=said))
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 308 "))
+        self.bench.settings.proxies = TrustedProxies([ip_network("192.0.2.0/24")])
+        self.client = self.bench.client()
+        self.bench.sends(self.client, get(more=said))
+        self.answer()
+        answered = self.client.take()
+        self.assertTrue(answered.startswith(b"HTTP/1.1 200 "))
+        self.assertIn(b"\r\nStrict-Transport-Security: ", answered)
+        self.bench.sends(self.client, get(host=b"nowhere.example.com", more=said))
+        refused = self.client.take()
+        self.assertTrue(refused.startswith(b"HTTP/1.1 404 "))
+        self.assertIn(b"\r\nStrict-Transport-Security: ", refused)
+        self.bench.sends(self.client, get(more=said + b"X-Forwarded-Host: a b\r\n"))
+        self.assertTrue(self.client.take().startswith(b"HTTP/1.1 400 "))
 
     def test_malformed_request_is_answered_and_closed(self) -> None:
         """What is not strictly HTTP gets its status and a close; nothing reaches a connector."""

@@ -88,6 +88,13 @@ class HeaderTests(SynchronousTestCase):
         self.assertIn(str(MAX_VALUE_BYTES), problem.detail)
         self.assertEqual(len(run(rules(X="groups"), {"groups": groups[:400]}, [])), 1)
 
+    def test_constants_are_no_templates(self) -> None:
+        """H08: what looks like a template is text, and nothing in an identity is looked at again."""
+        identity = {"user": "{groups}${user}%(user)s", "groups": ["root"]}
+        for text in ("{user}", "${user}", "{{user}}", "{{ 7*7 }}", "%(user)s", "{0.__class__}", "user", "$(id)", "\\1"):
+            self.assertEqual(run(rules(X=f"const:{text}"), identity, []), [(b"X", text.encode())])
+        self.assertEqual(run(rules(X="user"), identity, []), [(b"X", identity["user"].encode())])  # type: ignore[attr-defined]
+
     def test_claims_of_other_types_are_written_plainly(self) -> None:
         """Numbers, truths and lists; a claim with parts of its own cannot be."""
         for value, expected in ((5, b"5"), (1.5, b"1.5"), (True, b"true"), (False, b"false"), (["a", 1], b"a,1")):
