@@ -11,6 +11,7 @@ spelled as they were: it ends no string, attribute or element that the old one d
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from appproxy.http.addresses import ExternalURL, InternalURL, MalformedHost, canonical_host
@@ -84,6 +85,9 @@ _VALUE_BEFORE = _compiled(
     r"[\s\"']value\s{0,8}=\s{0,8}(?:\\{0,3}\"[^\"<>]*|\\{0,3}'[^'<>]*|[^\s\"'<>]*)\Z", re.IGNORECASE
 )
 _INPUT = _compiled(r"<input(?=\s)[^<>]*\Z", re.IGNORECASE)
+#: Where text that is no markup begins and ends; one octet more, so that no longer name is taken for one of these.
+_RAW_TEXT = _compiled(r"<(/?)(textarea|script|style)[\s/>]", re.IGNORECASE)
+_RAW_TEXT_TAG: Final = len("</textarea>")
 _HREF_BEFORE = _compiled(r"<(?:[0-9A-Za-z_.\-]{1,32}:)?href(?:\s[^<>]{0,256})?>\s{0,32}\Z")
 #: What a path keeps unescaped wherever it is written.
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/%")
@@ -291,13 +295,18 @@ class LinkScanner:
     """Moves the links of one text that comes piece by piece; however it is cut, the result is the same.
 
     What may be the beginning of a link is held back, at most :attr:`Links.reach` octets.
+
+    :param wary: octets beyond ASCII may be followed by letters that belong to them.
+    :param html: what stands in a ``textarea`` stays: it goes back to the origin.
     """
 
-    __slots__ = ("_done", "_links", "_text", "_wary")
+    __slots__ = ("_done", "_html", "_links", "_text", "_wary", "_within")
 
-    def __init__(self, links: Links, wary: bool = False) -> None:
+    def __init__(self, links: Links, wary: bool = False, html: bool = False) -> None:
         self._links = links
         self._wary = wary
+        self._html = html
+        self._within = b""  # the element whose text is no markup
         self._text = b""
         self._done = 0  # of _text: what is before was passed on, and is kept to be looked back at
 
@@ -311,7 +320,28 @@ class LinkScanner:
         return self._advance(len(self._text))
 
     def _advance(self, upto: int) -> bytes:
-        moved = self._links.moved(self._text, self._done, upto, self._wary)
+        if self._html:
+            moved = b"".join(self._pieces(upto))
+        else:
+            moved = self._links.moved(self._text, self._done, upto, self._wary)
         kept = max(0, upto - _LOOK_BACK - _WORD)
         self._text, self._done = self._text[kept:], upto - kept
         return moved
+
+    def _pieces(self, upto: int) -> Iterator[bytes]:
+        """What is decided now: moved, but for what people typed."""
+        text, start = self._text, self._done
+        for tag in _RAW_TEXT.finditer(text, max(0, start - _RAW_TEXT_TAG), upto):
+            if tag.end() <= start:
+                continue  # seen before
+            closes, name = tag[1], tag[2].lower()
+            if (name == self._within) if closes else not self._within:
+                yield self._piece(start, tag.end())
+                start = tag.end()
+                self._within = b"" if closes else name
+        yield self._piece(start, upto)
+
+    def _piece(self, start: int, end: int) -> bytes:
+        if self._within == b"textarea":
+            return self._text[start:end]
+        return self._links.moved(self._text, start, end, self._wary)

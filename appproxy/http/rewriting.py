@@ -94,7 +94,7 @@ class Rewriting:
             codec = find_codec(known.get(b"content-encoding", ()))
         except UnknownCoding:
             return None
-        return Rewritten(RewrittenText(links, reading, kind in _DECLARING), codec)
+        return Rewritten(RewrittenText(links, reading, kind in _DECLARING, kind == b"text/html"), codec)
 
 
 def _up(name: bytes, value: bytes) -> Field:
@@ -120,13 +120,15 @@ class RewrittenText:
 
     :param reading: what the answer said of its charset, if anything.
     :param declares: whether the text itself may say it.
+    :param html: whether it has elements whose text is no markup.
     """
 
-    __slots__ = ("_beginning", "_declares", "_links", "_narrowed", "_reading", "_scanner", "_sniffed")
+    __slots__ = ("_beginning", "_declares", "_html", "_links", "_narrowed", "_reading", "_scanner", "_sniffed")
 
-    def __init__(self, links: Links, reading: Reading | None, declares: bool) -> None:
+    def __init__(self, links: Links, reading: Reading | None, declares: bool, html: bool = False) -> None:
         self._links = links
         self._reading = reading
+        self._html = html
         self._declares = declares and reading is None
         self._beginning = b""
         self._sniffed = False
@@ -179,7 +181,7 @@ class RewrittenText:
         if reading is Reading.NONE:
             self._scanner = None
             return
-        self._scanner = LinkScanner(self._links, reading is Reading.HALVES)
+        self._scanner = LinkScanner(self._links, reading is Reading.HALVES, self._html)
         if reading in (Reading.UTF16_LE, Reading.UTF16_BE):
             self._narrowed = Narrowed(reading)
 

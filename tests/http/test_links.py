@@ -229,6 +229,40 @@ PIECES = st.sampled_from(
 )
 
 
+HTML_PIECES = st.sampled_from(
+    [b"<textarea rows=2>", b"</textarea>", b"<textareas>", b"<script>", b"</Script >", b"<a href='http://wiki.corp/a'>"]
+)
+
+
+class TypedTests(SynchronousTestCase):
+    """What goes back to the origin stays."""
+
+    def moved(self, text: bytes) -> bytes:
+        scanner = LinkScanner(HR_LINKS, html=True)
+        return scanner.receive(text) + scanner.end()
+
+    @pytest.mark.feature("TRN-2")
+    def test_what_people_typed_stays(self) -> None:
+        """The text of a textarea, but not what a script says of one, nor what follows."""
+        link, there = b"http://wiki.corp/a ", b"https://wiki.test/a "
+        typed = b"<TextArea name=t>" + link + b"<script>" + link + b"</textarea\n>"
+        self.assertEqual(self.moved(link + typed + link), there + typed + there)
+        script = b"<script>x = '<textarea>'; y = '%b'</script>"
+        self.assertEqual(self.moved(script % link + link), script % there + there)
+        self.assertEqual(self.moved(b"<textareas>" + link), b"<textareas>" + there)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.lists(HTML_PIECES, max_size=12).map(b"".join), st.data())
+    def test_however_it_is_cut(self, text: bytes, data: st.DataObject) -> None:
+        """L05: the same result for every split."""
+        scanner, result, rest = LinkScanner(HR_LINKS, html=True), b"", text
+        while rest:
+            cut = data.draw(st.integers(1, len(rest)))
+            result += scanner.receive(rest[:cut])
+            rest = rest[cut:]
+        self.assertEqual(result + scanner.end(), self.moved(text))
+
+
 class StreamTests(SynchronousTestCase):
     """Piece by piece."""
 

@@ -32,16 +32,16 @@ class AssignmentTest(SynchronousTestCase):
     @pytest.mark.feature("POL-1")
     def test_assigned(self) -> None:
         """A user by name, a member by group, everyone if so assigned, anyone if assignment is not required."""
-        self.assertEqual(decide(Assigned(users=("alice",))), (True, ("user-assigned",)))
-        self.assertEqual(decide(Assigned(groups=("hr", "staff"))), (True, ("group-assigned", "staff")))
-        self.assertEqual(decide(Assigned(everyone=True)), (True, ("everyone",)))
-        self.assertEqual(decide(Assigned(), required=False), (True, ("assignment-not-required",)))
+        self.assertEqual(decide(Assigned(users=("alice",))), Decision(True, ("user-assigned",)))
+        self.assertEqual(decide(Assigned(groups=("hr", "staff"))), Decision(True, ("group-assigned", "staff")))
+        self.assertEqual(decide(Assigned(everyone=True)), Decision(True, ("everyone",)))
+        self.assertEqual(decide(Assigned(), required=False), Decision(True, ("assignment-not-required",)))
 
     @pytest.mark.feature("POL-1")
     def test_not_assigned(self) -> None:
         """A34: nobody else, and an empty assignment lets nobody in."""
         for assigned in (Assigned(), Assigned(users=("bob",)), Assigned(groups=("hr",)), Assigned(groups=("alice",))):
-            self.assertEqual(decide(assigned), (False, ("not-assigned",)))
+            self.assertEqual(decide(assigned), Decision(False, ("not-assigned",)))
 
     def test_look_alikes(self) -> None:
         """A32: names are compared exactly."""
@@ -52,6 +52,6 @@ class AssignmentTest(SynchronousTestCase):
     def test_group_overage(self) -> None:
         """A33: too many groups to list is not "in no group": denied with its own reason, but names still count."""
         overage = {"groups": (), "claims": {"_claim_names": {"groups": "src1"}}}
-        self.assertEqual(decide(Assigned(groups=("staff",)), **overage), (False, ("groups-overage",)))
+        self.assertEqual(decide(Assigned(groups=("staff",)), **overage), Decision(False, ("groups-overage",)))
         self.assertTrue(decide(Assigned(groups=("staff",), users=("alice",)), **overage).allowed)
-        self.assertEqual(decide(Assigned(users=("bob",)), **overage), (False, ("not-assigned",)))
+        self.assertEqual(decide(Assigned(users=("bob",)), **overage), Decision(False, ("not-assigned",)))
