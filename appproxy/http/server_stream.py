@@ -116,7 +116,8 @@ class ServerStream:
 
     __slots__ = (
         "_bodiless", "_conversation", "_head", "_held", "_queue", "_relieves", "_then", "_writer", "_writing", "closed",
-        "deaf", "ended", "expected", "expecting", "handshake", "id", "in_turn", "method", "moved", "owed", "queued", "trailers",
+        "deaf", "ended", "expected", "expecting", "handshake", "id", "in_turn", "method", "moved", "owed", "queued",
+        "trailers",
     )  # fmt: skip
 
     def __init__(self, conversation: Conversation, identifier: int) -> None:

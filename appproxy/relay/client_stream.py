@@ -31,8 +31,8 @@ class ClientStream:
     """
 
     __slots__ = (
-        "_came_at", "_exchange", "_front", "_latest", "_owed", "_paused", "_pipe", "_taker_paused", "_waiting_for_body", "client",
-        "pen", "settings",
+        "_came_at", "_exchange", "_front", "_latest", "_owed", "_paused", "_pipe", "_taker_paused",
+        "_waiting_for_body", "client", "pen", "settings",
     )  # fmt: skip
 
     def __init__(self, front: MultiplexedFront, pen: ServerStream) -> None:

@@ -132,6 +132,28 @@ class RequestTests(SynchronousTestCase):
             refused = events[-1]
             self.assertEqual((type(refused), refused.stream, refused.bad.status), (Refused, stream, 400))
 
+    def test_malformed_trailers(self) -> None:
+        """F06: trailers are as strict as heads; what still comes of the request is dropped."""
+        stream = self.talk.asks(end=False, method=b"POST")
+        self.talk.client.h2.send_headers(1, [(b"x-sum", b"a\nb")], end_stream=True)
+        self.talk.settle()
+        [refused] = self.talk.events
+        self.assertEqual((type(refused), refused.stream, refused.bad.status), (Refused, stream, 400))
+
+    def test_what_comes_after_a_refusal(self) -> None:
+        """The rest of a refused request is dropped, and its credit given back."""
+        self.talk.client.ask((b"X", b"y"), end=False, method=b"POST")
+        [refused] = self.talk.events
+        self.assertEqual(type(refused), Refused)
+        for _ in range(40):
+            self.talk.client.send(1, b"x" * 100_000)
+            self.talk.settle()
+        self.assertEqual(self.talk.events, [refused])
+        self.assertGreater(self.talk.client.h2.outbound_flow_control_window, CONNECTION_WINDOW // 2)
+        refused.stream.whole(400, b"", [])
+        self.talk.settle()
+        self.assertEqual(self.talk.client.streams[1].status, b"400")
+
     def test_cancelled_requests(self) -> None:
         """F01: what is cancelled before anybody saw it is not told; what was told is told to be over."""
         stream = self.talk.asks(end=False, method=b"POST")

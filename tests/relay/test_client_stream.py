@@ -154,6 +154,19 @@ class WebSocketTests(SynchronousTestCase):
         self.assertEqual((self.alice.heard(number).data, self.alice.heard(number).ended), (b"goodbye", True))
         self.assertEqual(len(self.bench.records), 1)
 
+    def test_words_too_early(self) -> None:
+        """C37: what the client sends before the origin agrees waits, and reaches it then, its end too."""
+        number = self.opens()
+        self.alice.client.send(number, b"early", end=True)
+        self.alice.settle()
+        receiver = self.bench.pair.opener.receivers[-1]
+        self.assertEqual((receiver.data, receiver.ended), (b"", False))
+        self.agrees()
+        self.assertEqual((receiver.data, receiver.ended), (b"early", True))
+        self.bench.pair.opener.streams[-1].end(b"late")
+        self.assertEqual((self.alice.heard(number).data, self.alice.heard(number).ended), (b"late", True))
+        self.assertEqual(self.alice.front.conversation.streams, {})
+
     def test_the_client_breaks_off(self) -> None:
         """A reset ends both."""
         number = self.opens()
