@@ -127,6 +127,19 @@ class Cookies(Value, frozen=True):
     partitioned: bool = False
 
 
+class SignInSettings(Value, frozen=True):
+    """What becomes of requests while their users sign in, and where that may happen."""
+
+    #: What stands after the # of an address.
+    keep_fragment: bool = True
+    #: Forms, up to 1 MiB.
+    keep_posts: bool = True
+    #: Paths that take forms of other sites, as a SAML assertion consumer does: these are kept, too.
+    cross_site_posts: tuple[str, ...] = ()
+    #: Origins whose pages may show the application in a frame: people sign in in a window then.
+    frame_ancestors: tuple[str, ...] = ()
+
+
 class SessionLifetime(Value, frozen=True):
     """How long a sign-in to this application lasts."""
 
@@ -180,6 +193,41 @@ class CrossOrigin(Value, frozen=True):
     max_age: Duration = Duration(600)
 
 
+class AccessTokens(Value, frozen=True):
+    """Which access tokens of the application's provider let programs in; none without an audience."""
+
+    #: What the tokens have to be for; any one of these.
+    audiences: tuple[str, ...] = ()
+    #: A token that speaks for a user needs one of these.
+    scopes: tuple[str, ...] = ()
+    #: One of these lets a program in that speaks for itself.
+    roles: tuple[str, ...] = ()
+    #: The field that the token comes in; empty: ``Authorization``.
+    token_header: str = ""
+
+
+class RateLimits(Value, frozen=True):
+    """How many requests there may be in each *interval*; 0: any number."""
+
+    user: int = 0
+    address: int = 0
+    application: int = 0
+    interval: Duration = Duration(60)
+    #: So many may come at once; 0: as many as in an interval.
+    burst: int = 0
+
+
+class IdentityToken(Value, frozen=True):
+    """A signed statement on who the user is, for origins that check it."""
+
+    #: The field that it goes in; empty: there is none.
+    header: str = ""
+    #: What it says beside the user's name.
+    claims: tuple[str, ...] = ()
+    groups: bool = False
+    lifetime: Duration = Duration(300)
+
+
 class Segment(Value, frozen=True):
     """One address of an application and where it leads."""
 
@@ -217,9 +265,15 @@ class Application(Value, frozen=True):
     rule: tuple[Rule, ...] = ()
     #: Fields that clients may set although origins take them for a gateway's word.
     client_fields: tuple[str, ...] = ()
+    #: ``entra``: whoever has not signed in is redirected, programs too.
+    compat: Literal["", "entra"] = ""
+    api: AccessTokens = AccessTokens()
+    rate: RateLimits = RateLimits()
     sso: SingleSignOn = SingleSignOn()
+    identity_token: IdentityToken = IdentityToken()
     translate: Translate = Translate()
     cookies: Cookies = Cookies()
+    sign_in: SignInSettings = SignInSettings()
     session: SessionLifetime = SessionLifetime()
     timeouts: Timeouts = Timeouts()
     origin: OriginTLS = OriginTLS()

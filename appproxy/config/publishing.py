@@ -11,8 +11,10 @@ from urllib.parse import quote
 import msgspec
 
 from appproxy.applications import Application, Cookies, CrossOrigin, Segment, SingleSignOn
+from appproxy.config.fields import check_field
 from appproxy.config.kerberos import check_kerberos
 from appproxy.config.places import NODE_NAME
+from appproxy.config.programs import check_programs
 from appproxy.config.rules import check_rules
 from appproxy.config.urls import is_address, read_origin, read_url
 from appproxy.errors import ConfigError
@@ -21,15 +23,6 @@ from appproxy.http.addresses import AmbiguousPath, ExternalURL, canonical_path, 
 from appproxy.http.hops import IDENTITY, REQUEST_DROP, fold
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-#: Header fields that decide where a message ends or goes, or that the relay itself writes.
-RESERVED_FIELDS = frozenset(
-    {"connection", "content-encoding", "content-length", "content-range", "cookie", "expect", "forwarded", "host"}
-    | {"http2-settings", "keep-alive", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "via"}
-    | {"proxy-authenticate", "proxy-authentication-info", "proxy-authorization", "proxy-connection"}
-)
-_RESERVED_PREFIXES = ("x-forwarded-", "sec-websocket-")
-
 
 def check_application(application: Application, where: str) -> Application:
     """Check what can be said of one application alone; returns it with its URLs in canonical form.
@@ -46,8 +39,10 @@ def check_application(application: Application, where: str) -> Application:
     check_kerberos(application, where)
     _check_times(application, where)
     _check_cookies(application.cookies, f"{where}.cookies")
+    application = _with_sign_in(application, f"{where}.sign_in")
     _check_home_page(application, where)
     check_rules(application, where)
+    check_programs(application, where)
     return application
 
 
@@ -232,18 +227,10 @@ def _check_sso(sso: SingleSignOn, where: str) -> None:
     folded: dict[str, int] = {}
     for position, rule in enumerate(sso.header):
         key = f"{where}.sso.header[{position}]"
-        _check_field(rule.name, f"{key}.name")
+        check_field(rule.name, f"{key}.name")
         _check_source(rule.value, f"{key}.value")
         if folded.setdefault(re.sub(r"[_.]", "-", rule.name.lower()), position) != position:
             raise ConfigError(f"{key}.name", f"{rule.name} is set twice; origins take - _ and . for the same")
-
-
-def _check_field(name: str, where: str) -> None:
-    if not _TOKEN.fullmatch(name):
-        raise ConfigError(where, f"{name!r} is not the name of a header")
-    folded = re.sub(r"[_.]", "-", name.lower())
-    if folded in RESERVED_FIELDS or folded.startswith(_RESERVED_PREFIXES):
-        raise ConfigError(where, f"{name} is written by the relay or connector itself; choose another header")
 
 
 def _check_source(text: str, where: str) -> None:
@@ -291,6 +278,24 @@ def _check_times(application: Application, where: str) -> None:
     if session.idle > session.absolute:
         problem = f"{session.idle} is longer than session.absolute, {session.absolute}"
         raise ConfigError(f"{where}.session.idle", problem)
+
+
+def _with_sign_in(application: Application, where: str) -> Application:
+    """The application with the origins of frames in canonical form."""
+    settings = application.sign_in
+    for position, path in enumerate(settings.cross_site_posts):
+        if not re.fullmatch(r"/[!-~]*", path) or re.search(r"[?#*;\\%]|//|/\.\.?(/|$)", path):
+            key = f"{where}.cross_site_posts[{position}]"
+            raise ConfigError(key, f'{path!r} is not a plain path; write for instance "/saml/acs"')
+    if not settings.frame_ancestors:
+        return application
+    if application.cookies.same_site != "none":
+        raise ConfigError(f"{where}.frame_ancestors", 'needs cookies.same_site = "none"; others stay out of frames')
+    frames = tuple(
+        _origin(origin, f"{where}.frame_ancestors[{position}]")
+        for position, origin in enumerate(settings.frame_ancestors)
+    )
+    return msgspec.structs.replace(application, sign_in=msgspec.structs.replace(settings, frame_ancestors=frames))
 
 
 def _check_cookies(cookies: Cookies, where: str) -> None:

@@ -308,6 +308,12 @@ class ClientExchange(Exchange):
             raise PayloadTooLarge(f"at most {limit} bytes are taken here")
         return body
 
+    def substitute(self, head: RequestHead, body: bytes) -> None:
+        """Let this request, which has no body of its own, stand for another of the same client."""
+        self.head, self.length = head, len(body)
+        self.reading = Reading(self._line.settings, head, self._line.client)
+        self._body, self._request_ended, self._trailers = [body] if body else [], True, []
+
     def body_received(self, data: bytes) -> None:
         """The front: some of the body came."""
         if self.taker is not None:

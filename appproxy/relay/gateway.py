@@ -21,6 +21,7 @@ from appproxy.relay.catalog import Catalog, Published
 from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.exchange import ClientGone, Exchange
 from appproxy.relay.pins import Pin, Pins, tunnel_of
+from appproxy.relay.preauth.cookies import REPLAY
 from appproxy.relay.programs import Unauthorised
 from appproxy.relay.relaying import Relaying
 from appproxy.relay.rules import Applying, Request
@@ -70,6 +71,9 @@ class PreAuthentication(Protocol):
 
     async def challenge(self, exchange: Exchange, application: Application) -> None:
         """Answer somebody who is not signed in."""
+
+    async def replay(self, exchange: ClientExchange, session: Session) -> bool:
+        """Let a request stand for one that was kept while its user signed in; True if it does now."""
 
 
 class SignedIn(Protocol):
@@ -222,6 +226,10 @@ class Gateway:
             await self._preauth.challenge(exchange, application)
             return False
         trip.signed_in, trip.user = session, session.identity.user
+        if REPLAY in exchange.reserved and await self._preauth.replay(exchange, session) and applying is not None:
+            assert published.rules is not None
+            replayed = Request(exchange.path, exchange.head.method, exchange.client, self._epoch())
+            applying = published.rules.look(replayed)
         if applying is None:
             decision = published.assignment.decide(session.identity)
         else:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from appproxy.applications import Application
 from appproxy.config.relay import RelayConfig
+from appproxy.relay.keeping import Keeping
 from appproxy.relay.notices import BACK_CHANNEL, FRONT_CHANNEL, Notices
 from appproxy.relay.own_sessions import OWN_SESSIONS, OwnSessions
 from appproxy.relay.portal import Portal
@@ -64,6 +65,7 @@ class Identification:
             epoch=epoch,
             random=random,
             sign_in_seconds=int(config.session.sign_in),
+            keeping=Keeping(store, sealer, epoch, random, int(config.session.sign_in)),
         )
         times = RefreshTimes(float(config.session.refresh), float(config.session.provider_grace))
         self._refreshing = Refreshing(

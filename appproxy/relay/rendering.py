@@ -38,6 +38,7 @@ class Words(NamedTuple):
 
 
 _BY_CODE = {
+    "sign-in-first": Words("Please sign in first", "What you sent is too large to wait for that. Then send it again."),
     "sign-in-unknown": Words("This sign-in cannot be finished", "It was begun in another browser or is already used."),
     "sign-in-expired": Words("This sign-in took too long", "For your safety a sign-in must be finished soon."),
     "sign-in-malformed": Words("This address is not valid", "A sign-in cannot be begun or finished with it."),
@@ -89,13 +90,12 @@ class Rendering:
         loader = PackageLoader("appproxy.relay", "pages")
         self._templates = Environment(loader=loader, autoescape=True, trim_blocks=True, auto_reload=False)
         style = loader.get_source(self._templates, "style.css")[0]
-        # Markup: a style sheet is not escaped; it is ours and holds nothing of anybody else.
+        script = loader.get_source(self._templates, "sign-in.js")[0]
+        # Markup: style sheet and script are not escaped; they are ours and hold nothing of anybody else.
         self._templates.globals["style"] = Markup(style)  # noqa: S704
-        digest = b64encode(hashlib.sha256(style.encode()).digest())
-        policy = b"default-src 'none'; style-src 'sha256-%s'; base-uri 'none'; frame-ancestors 'none'" % digest
-        #: Chromium applies form-action to every redirect after a form: a page with a form that leads away has none.
-        self._form_fields = (*OWN_FIELDS, (b"Content-Security-Policy", policy))
-        self._page_fields = (*OWN_FIELDS, (b"Content-Security-Policy", policy + b"; form-action 'none'"))
+        self._templates.globals["script"] = Markup(script)  # noqa: S704
+        self._policy = b"default-src 'none'; base-uri 'none'; style-src 'sha256-%s'" % _digest(style)
+        self._script = b"; script-src 'sha256-%s'" % _digest(script)
 
     def page(
         self,
@@ -106,11 +106,20 @@ class Rendering:
         /,
         *,
         form: bool = False,
+        script: bool = False,
+        frames: Sequence[str] = (),
         **values: Any,
     ) -> None:
-        """Answer with the page *template* made of *values*; *form* says that it holds a form."""
+        """Answer with the page *template* made of *values*.
+
+        :param form: it holds a form.  Chromium applies form-action to every redirect after one: such a page has none.
+        :param script: it holds the one script that there is.
+        :param frames: origins whose pages may have it in a frame.
+        """
         body = self._templates.get_template(template + ".html").render(values).encode()
-        own = self._form_fields if form else self._page_fields
+        policy = self._policy + b"; frame-ancestors " + (" ".join(frames).encode("ascii") or b"'none'")
+        policy += (b"" if form else b"; form-action 'none'") + (self._script if script else b"")
+        own = (*OWN_FIELDS, (b"Content-Security-Policy", policy))
         exchange.answer(status, [(b"Content-Type", b"text/html; charset=utf-8"), *own, *fields], body)
 
     def redirect(self, exchange: Exchange, location: bytes, fields: Sequence[Field] = ()) -> None:
@@ -182,3 +191,7 @@ class Rendering:
             "request_id": request_id,
             "time": datetime.fromtimestamp(self._epoch(), UTC).isoformat().replace("+00:00", "Z"),
         }
+
+
+def _digest(text: str) -> bytes:
+    return b64encode(hashlib.sha256(text.encode()).digest())

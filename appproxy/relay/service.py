@@ -51,7 +51,7 @@ from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import KEY_BYTES, Sealer
 from appproxy.relay.service_tokens import ServiceTokens
 from appproxy.relay.sessions import TICK_SECONDS as SESSIONS_TICK_SECONDS
-from appproxy.store import applications, connectors, feed, once, sessions, tokens
+from appproxy.store import applications, connectors, feed, kept, once, sessions, tokens
 from appproxy.store import secrets as stored_secrets
 from appproxy.store.interface import StoreUnavailable
 from appproxy.store.opening import open_store
@@ -454,6 +454,7 @@ class RelayService(Service):
         try:
             await self._store.write(sessions.purge, now)
             await self._store.write(once.purge, now)
+            await self._store.write(kept.purge, now)
             await self._store.write(tokens.purge, now - TOKEN_MEMORY_SECONDS)
             await self._store.write(feed.purge)
         except StoreUnavailable:

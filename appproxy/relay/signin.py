@@ -24,7 +24,7 @@ from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http.messages import Field
 from appproxy.relay.exchange import Exchange
 from appproxy.relay.notices import provider_session_key
-from appproxy.relay.preauth.attempts import Attempt, Ticket, Wish, hash_binding
+from appproxy.relay.preauth.attempts import Attempt, Ticket, Wish, fragment_cookie, hash_binding
 from appproxy.relay.preauth.cookies import BINDING, SESSION, expire_cookie, set_cookie
 from appproxy.relay.preauth.failures import (
     ProviderUnreachable,
@@ -114,6 +114,7 @@ class SignIn:
         }
         self._at_application: dict[bytes, tuple[Sequence[bytes], Journey]] = {
             b"ticket": ((b"GET",), self._redeem_ticket),
+            b"hand-over": ((b"GET", b"HEAD"), self._hand_over),
             b"sign-out": ((b"GET", b"HEAD", b"POST"), sign_out.serve),
             b"signed-out": ((b"GET", b"HEAD"), sign_out.show_signed_out),
         }
@@ -171,6 +172,7 @@ class SignIn:
             provider = oidc.provider(named or next(iter(oidc.providers), ""))
         root = await oidc.root(exchange, provider.id)
         if root is not None:
+            # A fragment goes along by itself: the browser takes it from redirect to redirect.
             return self._onward(exchange, root.handle_hash, wish, [])
         if not exchange.navigation:
             return oidc.rendering.explain(exchange, 401, "sign-in-required", Side.CLIENT, Phase.SIGN_IN)
@@ -178,16 +180,33 @@ class SignIn:
         address = await provider.authorization_address(
             redirect_uri=self._redirect_uri, state=state, nonce=attempt.nonce, challenge=attempt.challenge
         )
-        oidc.rendering.redirect(exchange, address.encode(), fields)
+        if wish is not None and self._may_have_fragment(exchange, wish):
+            name, age = fragment_cookie(state).decode(), oidc.sign_in_seconds
+            oidc.rendering.page(exchange, 200, "onward", fields, script=True, address=address, cookie=name, age=age)
+        else:
+            oidc.rendering.redirect(exchange, address.encode(), fields)
         return None
 
-    def _onward(self, exchange: Exchange, root: bytes, wish: Wish | None, fields: Sequence[Field]) -> None:
+    def _may_have_fragment(self, exchange: Exchange, wish: Wish) -> bool:
+        """Whether a page with a script is to look for a fragment, which the provider's pages would lose.
+
+        Only browsers that say where a request comes from get it: these have scripts; programs that follow redirects do
+        not.
+        """
+        application = self._oidc.known_application(wish.application)
+        keeps = application is not None and application.sign_in.keep_fragment and not wish.framed
+        return keeps and exchange.head.method == b"GET" and b"sec-fetch-site" in exchange.head.known
+
+    def _onward(
+        self, exchange: Exchange, root: bytes, wish: Wish | None, fields: Sequence[Field], fragment: str = ""
+    ) -> None:
         """From the relay's host to where the person wanted to go."""
         address = "/"
         if wish is not None:
-            origin = f"{wish.scheme}://{wish.authority}"
-            address = with_query(f"{origin}/.appproxy/ticket", ticket=self._oidc.attempts.seal_ticket(root, wish))
-        self._oidc.rendering.redirect(exchange, address.encode(), fields)
+            way = "hand-over" if wish.framed else "ticket"
+            ticket = self._oidc.attempts.seal_ticket(root, wish)
+            address = with_query(f"{wish.scheme}://{wish.authority}/.appproxy/{way}", ticket=ticket)
+        self._oidc.rendering.redirect(exchange, (address + (fragment and "#" + fragment)).encode("ascii"), fields)
 
     async def _come_back(self, exchange: Exchange) -> None:
         """``callback``: the provider's answer, brought by the browser that was sent there."""
@@ -199,7 +218,7 @@ class SignIn:
             parameters = oidc.attempts.open_answer(parameters["answer"])
         state = parameters.get("state", "")
         attempt = oidc.attempts.find(state, exchange.reserved)
-        fields = [oidc.attempts.end(state)]
+        fields = oidc.attempts.end(state, exchange.reserved)
         try:
             first = await self._store.write(once.use, b"state:" + attempt.state_hash, attempt.until)
             if not first:
@@ -221,7 +240,8 @@ class SignIn:
             client=exchange.client,
             request_id=exchange.request_id,
         )
-        self._onward(exchange, root, attempt.wish, [*fields, *cookies])
+        fragment = oidc.attempts.fragment(state, exchange.reserved)
+        self._onward(exchange, root, attempt.wish, [*fields, *cookies], fragment)
         return None
 
     async def _take_posted(self, exchange: Exchange) -> None:
@@ -291,16 +311,16 @@ class SignIn:
     async def _redeem_ticket(self, exchange: Exchange) -> None:
         """``ticket``: a session for this host, for the browser that asked for it, once."""
         oidc = self._oidc
-        ticket = oidc.attempts.open_ticket(parse_query(exchange.query).get("ticket", ""))
+        ticket, application = self._open_ticket(exchange)
         wish = ticket.wish
-        application = oidc.known_application(wish.application)
-        if application is None or (wish.scheme, wish.authority) != (exchange.scheme, exchange.authority):
-            raise SignInMalformed("a ticket for elsewhere")
         target = f"{exchange.scheme}://{exchange.authority}".encode() + wish.target
         current = await oidc.identify(exchange, application)
-        if current is not None and current.parent == ticket.root:
-            return oidc.rendering.redirect(exchange, target)
         binding = oidc.binding(exchange)
+        if current is not None and current.parent == ticket.root:
+            bound = binding is not None and hash_binding(binding) == wish.binding and ticket.until > oidc.epoch()
+            return oidc.rendering.redirect(
+                exchange, target, self._replay(wish, application, current.handle_hash) if bound else ()
+            )
         if binding is None and oidc.rounds(exchange).count == 0:
             raise SignInUnknown("a ticket without its binding cookie")
         if binding is None or hash_binding(binding) != wish.binding:
@@ -316,11 +336,51 @@ class SignIn:
         for old in olds:
             oidc.sessions.forget_family(old)
         oidc.sessions.remember(handle, record)
-        self._enter(exchange, application, record, handle, target)
+        fields = self._replay(wish, application, record.handle_hash)
+        self._enter(exchange, application, record, handle, target, fields)
         return None
 
+    def _open_ticket(self, exchange: Exchange) -> tuple[Ticket, Application]:
+        """The ticket in the address, and what it is for.
+
+        :raises SignInMalformed: it is none, or for elsewhere.
+        """
+        ticket = self._oidc.attempts.open_ticket(parse_query(exchange.query).get("ticket", ""))
+        wish = ticket.wish
+        application = self._oidc.known_application(wish.application)
+        if application is None or (wish.scheme, wish.authority) != (exchange.scheme, exchange.authority):
+            raise SignInMalformed("a ticket for elsewhere")
+        return ticket, application
+
+    def _replay(self, wish: Wish, application: Application, handle_hash: bytes) -> list[Field]:
+        """What has a request sent that was kept for this sign-in."""
+        keeping = self._oidc.keeping
+        if not wish.kept or keeping is None:
+            return []
+        site, partitioned = passing_site(application)
+        return [keeping.cookie(wish.kept, handle_hash, site, partitioned)]
+
+    async def _hand_over(self, exchange: Exchange) -> None:
+        """``hand-over``: the window that a framed page has opened gives the ticket to that page, and closes.
+
+        Only a page of this origin can have opened it and be told, and only the frame has the cookie that the ticket is
+        bound to.
+        """
+        ticket, application = self._open_ticket(exchange)
+        if not ticket.wish.framed:
+            raise SignInMalformed("a ticket that is for no frame")
+        text = parse_query(exchange.query)["ticket"]
+        back = self._oidc.root_path(application, exchange).decode()
+        self._oidc.rendering.page(exchange, 200, "hand_over", script=True, ticket=text, back=back)
+
     def _enter(
-        self, exchange: Exchange, application: Application, record: SessionRecord, handle: bytes, target: bytes
+        self,
+        exchange: Exchange,
+        application: Application,
+        record: SessionRecord,
+        handle: bytes,
+        target: bytes,
+        more: Sequence[Field],
     ) -> None:
         """Hand out the session's cookie and send the person where they wanted to go."""
         oidc, cookies = self._oidc, application.cookies
@@ -336,10 +396,11 @@ class SignIn:
             ),
             expire_cookie(BINDING, same_site=site, partitioned=partitioned),
             oidc.another_round(exchange, application),
+            *more,
         ]
         if cookies.same_site == "strict":
             # A strict cookie does not come with a redirect that began at another site, but with our page's refresh.
-            oidc.rendering.page(exchange, 200, "continue", fields, address=quote(target, safe=_LINK_SAFE))
+            oidc.rendering.page(exchange, 200, "continue", fields, script=True, address=quote(target, safe=_LINK_SAFE))
         else:
             oidc.rendering.redirect(exchange, target, fields)
 

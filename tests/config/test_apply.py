@@ -43,6 +43,18 @@ MISTAKES = {
     "[application]": "apps.toml: application: is written [[application]], with two brackets",
     written(id=""): "apps.toml: application[0].id: is missing",
     written(id='"a b"'): "apps.toml: application[0].id: 'a b' is not a name; use letters, digits, dots and hyphens",
+    written(sign_in='{ frame_ancestors = ["https://teams.example.com"] }'): (
+        HR + 'sign_in.frame_ancestors: needs cookies.same_site = "none"; others stay out of frames'
+    ),
+    written(cookies='{ same_site = "none" }', sign_in='{ frame_ancestors = ["https://teams.example.com/x"] }'): (
+        HR + "sign_in.frame_ancestors[0]: 'https://teams.example.com/x' has a path; write only scheme, host and port"
+    ),
+    written(sign_in='{ cross_site_posts = ["/acs", "/a/../b"] }'): (
+        HR + "sign_in.cross_site_posts[1]: '/a/../b' is not a plain path; write for instance \"/saml/acs\""
+    ),
+    written(sign_in='{ cross_site_posts = ["acs"] }'): (
+        HR + "sign_in.cross_site_posts[0]: 'acs' is not a plain path; write for instance \"/saml/acs\""
+    ),
     written() + written(): HR + 'id: there are two applications "hr"; ids are unique',
     written() + written(id='"pay"', external_url='"https://HR.example.com:443"'): (
         "apps.toml: application[pay].external_url: https://hr.example.com/ belongs to application hr; "

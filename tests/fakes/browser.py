@@ -14,9 +14,11 @@ from twisted.internet.task import Clock
 from appproxy.applications import Application, Assigned
 from appproxy.config.provider import ProviderConfig, TransmitterConfig
 from appproxy.http.messages import Field
+from appproxy.relay.keeping import Keeping
 from appproxy.relay.notices import BACK_CHANNEL, FRONT_CHANNEL, Notices
 from appproxy.relay.own_sessions import OWN_SESSIONS, OwnSessions
 from appproxy.relay.portal import Portal
+from appproxy.relay.preauth.cookies import REPLAY
 from appproxy.relay.preauth.events import Transmitter
 from appproxy.relay.preauth.oidc import OpenIDConnect
 from appproxy.relay.preauth.provider import Provider
@@ -89,6 +91,7 @@ class Rig:
             rendering=self.rendering,
             epoch=self.epoch,
             random=self.random,
+            keeping=Keeping(self.store, self.sealer, self.epoch, self.random, 600),
         )
         self.refreshing = self.refresher(self.sessions)
         self.sessions.refresh = self.refreshing.refresh
@@ -152,7 +155,11 @@ class Rig:
         session = self.oidc.peek(exchange, application) or await self.oidc.identify(exchange, application)
         if session is None:
             return await self.oidc.challenge(exchange, application)
-        return exchange.answer(200, [], session.identity.user.encode())
+        if REPLAY in exchange.reserved:
+            await self.oidc.replay(exchange, session)  # type: ignore[arg-type]
+        method, body = exchange.head.method, await exchange.read_body(1 << 24)
+        sent = b" %b %b" % (method, body) if method != b"GET" else b""
+        return exchange.answer(200, [], session.identity.user.encode() + sent)
 
 
 class Browser:

@@ -45,9 +45,14 @@ class FakeExchange(Exchange):
         self.request_id = "req-1"
         self.reserved = {name: list(values) for name, values in (cookies or {}).items()}
         self._body = body
+        self.upgrade = False
         self.status = 0
         self.fields: list[Field] = []
         self.body = b""
+
+    def substitute(self, head: RequestHead, body: bytes) -> None:
+        """Stand for another request."""
+        self.head, self._body = head, body
 
     async def read_body(self, limit: int) -> bytes:
         """The body it was made with."""

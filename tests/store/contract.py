@@ -23,6 +23,7 @@ from appproxy.store import (
     applications,
     connectors,
     feed,
+    kept,
     nodes,
     once,
     secrets,
@@ -606,3 +607,25 @@ class ApplicationsContract(Contract):
         self.assertEqual(self.write(applications.put_group, HQ), 1)
         self.assertEqual(self.read(applications.list_groups), [(1, HQ)])
         self.assertIsNone(self.read(applications.find_group, "dr"))
+
+
+@pytest.mark.feature("AUTH-9")
+class KeptContract(Contract):
+    """Requests that wait for a sign-in."""
+
+    def test_taken_once(self) -> None:
+        """What is kept is given to the first who asks, in time."""
+        self.assertTrue(self.write(kept.put, b"a", "192.0.2.1", b"x" * 100, 1100, 1000))
+        self.assertEqual([self.write(kept.take, b"a", 1099) for _ in range(2)], [b"x" * 100, None])
+        self.write(kept.put, b"b", "192.0.2.1", b"x", 1100, 1000)
+        self.assertIsNone(self.write(kept.take, b"b", 1100))
+
+    def test_room(self) -> None:
+        """A few of one client wait, and so much of all; what is over makes room again."""
+        for number in range(kept.MAX_PER_CLIENT):
+            self.assertTrue(self.write(kept.put, b"%d" % number, "192.0.2.1", b"x", 1100, 1000))
+        self.assertFalse(self.write(kept.put, b"z", "192.0.2.1", b"x", 1100, 1000))
+        self.assertTrue(self.write(kept.put, b"other", "192.0.2.2", b"x", 1100, 1000))
+        self.assertFalse(self.write(kept.put, b"big", "192.0.2.3", bytes(kept.MAX_BYTES), 1100, 1000))
+        self.assertTrue(self.write(kept.put, b"late", "192.0.2.1", b"x", 1200, 1100))
+        self.assertEqual(self.write(kept.purge, 1100), kept.MAX_PER_CLIENT + 1)

@@ -89,6 +89,12 @@ class TestApplications(OnSQLite, contract.ApplicationsContract):
     __test__ = True
 
 
+class TestKept(OnSQLite, contract.KeptContract):
+    """Requests that wait, in SQLite."""
+
+    __test__ = True
+
+
 class TestTrouble(OnSQLite):
     """Full, locked, damaged."""
 

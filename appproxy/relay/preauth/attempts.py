@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import unquote
 
 import msgspec
 
-from appproxy.relay.preauth.cookies import ATTEMPT, expire_cookie, set_cookie
+from appproxy.relay.preauth.cookies import ATTEMPT, FRAGMENT, expire_cookie, set_cookie
 from appproxy.relay.preauth.failures import SignInExpired, SignInMalformed, SignInUnknown
 from appproxy.relay.sealing import MAX_SEALED_CHARACTERS, Sealer, Unsealable
 
@@ -19,6 +21,9 @@ MAX_ATTEMPTS = 5
 TICKET_SECONDS = 30
 #: Cookies of earlier attempts that are looked at; whoever sends more has made them up.
 _MAX_LOOKED_AT = 50
+#: A fragment as the script encodes it, and as browsers have it in addresses.
+_ENCODED = re.compile(rb"[A-Za-z0-9_.!~*'()%-]{1,3072}")
+_FRAGMENT = re.compile(r"[!-~]{1,1024}")
 
 
 class Wish(msgspec.Struct, array_like=True, frozen=True):
@@ -31,6 +36,10 @@ class Wish(msgspec.Struct, array_like=True, frozen=True):
     #: Hash of the cookie that binds it to the browser.
     binding: bytes
     until: int
+    #: What a request that was kept for it is found by; empty for none.
+    kept: bytes = b""
+    #: It is for a frame: whoever signs in does so in a window of its own.
+    framed: bool = False
 
 
 class Attempt(msgspec.Struct, array_like=True, frozen=True):
@@ -107,7 +116,9 @@ class Attempts:
             self._epoch() + self._seconds,
             wish,
         )
-        fields = [expire_cookie(name) for name in self._surplus(cookies)]
+        surplus = self._surplus(cookies)
+        surplus += [name for name in (FRAGMENT + each.removeprefix(ATTEMPT) for each in surplus) if name in cookies]
+        fields = [expire_cookie(name) for name in surplus]
         sealed = self._sealer.seal("attempt", attempt).encode("ascii")
         fields.append(set_cookie(_cookie_name(state), sealed, max_age=self._seconds))
         return attempt, state, fields
@@ -145,9 +156,19 @@ class Attempts:
                 return attempt
         raise SignInUnknown
 
-    def end(self, state: str) -> tuple[bytes, bytes]:
-        """The field that takes the attempt's cookie away."""
-        return expire_cookie(_cookie_name(state))
+    def end(self, state: str, cookies: Mapping[bytes, Sequence[bytes]]) -> list[tuple[bytes, bytes]]:
+        """The fields that take the attempt's cookies away."""
+        names = [_cookie_name(state), fragment_cookie(state)]
+        return [expire_cookie(name) for name in names if name in cookies or name == names[0]]
+
+    @staticmethod
+    def fragment(state: str, cookies: Mapping[bytes, Sequence[bytes]]) -> str:
+        """What stood after the # of the address that was wanted, as it stood there; empty if nothing is known."""
+        value = cookies.get(fragment_cookie(state), (b"",))[0]
+        if not _ENCODED.fullmatch(value):
+            return ""
+        fragment = unquote(value.decode("ascii"), errors="replace")
+        return fragment if _FRAGMENT.fullmatch(fragment) else ""
 
     def seal_wish(self, wish: Wish) -> str:
         """Seal *wish* for the address of the relay's sign-in."""
@@ -180,9 +201,19 @@ class Attempts:
             raise SignInExpired
         return answer.parameters
 
-    def make_wish(self, application: str, scheme: str, authority: str, target: bytes, binding: bytes) -> Wish:
+    def make_wish(
+        self,
+        application: str,
+        scheme: str,
+        authority: str,
+        target: bytes,
+        binding: bytes,
+        kept: bytes = b"",
+        framed: bool = False,
+    ) -> Wish:
         """A wish that holds as long as a sign-in may take; *binding* is the cookie's value."""
-        return Wish(application, scheme, authority, target, hash_binding(binding), self._epoch() + self._seconds)
+        until = self._epoch() + self._seconds
+        return Wish(application, scheme, authority, target, hash_binding(binding), until, kept, framed)
 
     def seal_ticket(self, root: bytes, wish: Wish) -> str:
         """Issue a ticket for the holder of the session with handle hash *root*."""
@@ -197,6 +228,11 @@ class Attempts:
             return self._sealer.open("ticket", text, Ticket)
         except Unsealable:
             raise SignInMalformed from None
+
+
+def fragment_cookie(state: str) -> bytes:
+    """The name of the cookie that a fragment waits in."""
+    return FRAGMENT + _cookie_name(state).removeprefix(ATTEMPT)
 
 
 def _cookie_name(state: str) -> bytes:

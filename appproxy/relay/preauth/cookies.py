@@ -15,6 +15,10 @@ BINDING = b"__Host-appproxy-binding"
 ROUNDS = b"__Host-appproxy-rounds"
 #: One sign-in under way, on the relay's host; an id follows.
 ATTEMPT = b"__Host-appproxy-signin-"
+#: What stood after the # of the address that was wanted, on the relay's host; the id of the sign-in follows.
+FRAGMENT = b"__Host-appproxy-fragment-"
+#: Has a request sent that was kept for a sign-in, on the application's host.
+REPLAY = b"__Host-appproxy-replay"
 
 SameSite = Literal["lax", "strict", "none"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,15 +14,20 @@ from appproxy.applications import Application
 from appproxy.errors import Phase, Side
 from appproxy.http.addresses import ExternalURL, is_under
 from appproxy.http.messages import Field
-from appproxy.relay.exchange import Exchange
+from appproxy.relay.exchange import Exchange, PayloadTooLarge
+from appproxy.relay.keeping import Keeping
 from appproxy.relay.preauth.attempts import Attempts, random_text
 from appproxy.relay.preauth.cookies import BINDING, ROUNDS, SESSION, SameSite, expire_cookie, set_cookie
-from appproxy.relay.preauth.failures import ProviderMisconfigured, SignInFailed, SignInLoops
+from appproxy.relay.preauth.failures import ProviderMisconfigured, SignInFailed, SignInLoops, SignInUnavailable
 from appproxy.relay.preauth.provider import Provider, with_query
 from appproxy.relay.preauth.targets import is_safe_target
 from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import Sealer, Unsealable
 from appproxy.relay.sessions import Session, Sessions
+from appproxy.store.interface import StoreUnavailable
+
+if TYPE_CHECKING:
+    from appproxy.relay.client_exchange import ClientExchange
 
 #: So many cookies of one name are looked at; a browser has one, or two where cookies are partitioned.
 MAX_LOOKED_AT = 4
@@ -39,6 +45,11 @@ def passing_site(application: Application) -> tuple[SameSite, bool]:
     return "none" if cookies.same_site == "none" else "lax", cookies.partitioned
 
 
+def is_framed(exchange: Exchange) -> bool:
+    """Whether a frame of some page shows the answer."""
+    return exchange.head.known.get(b"sec-fetch-dest", (b"",))[0] in (b"iframe", b"frame", b"fencedframe")
+
+
 class Rounds(msgspec.Struct, array_like=True, frozen=True):
     """How many sign-ins of one browser followed each other, and since when (epoch seconds)."""
 
@@ -54,6 +65,7 @@ class OpenIDConnect:
     :param epoch: epoch seconds.
     :param random: gives that many unpredictable bytes.
     :param sign_in_seconds: how long a sign-in may take.
+    :param keeping: keeps forms meanwhile; None: they are not kept.
     """
 
     log = Logger()
@@ -70,6 +82,7 @@ class OpenIDConnect:
         epoch: Callable[[], int],
         random: Callable[[int], bytes],
         sign_in_seconds: int = 600,
+        keeping: Keeping | None = None,
     ) -> None:
         self.relay_origin = relay_origin
         self.relay_host = urlsplit(relay_origin).hostname or ""
@@ -82,6 +95,7 @@ class OpenIDConnect:
         self.random = random
         self.sign_in_seconds = sign_in_seconds
         self.attempts = Attempts(sealer, epoch, random, sign_in_seconds)
+        self.keeping = keeping
         self._default = next(iter(self.providers), "")
 
     def provider_id(self, application: Application) -> str:
@@ -155,7 +169,13 @@ class OpenIDConnect:
             self._unauthorised(exchange, application, self._authorization_uri(application))
         else:
             try:
-                self._redirect(exchange, application)
+                await self._redirect(exchange, application)
+            except PayloadTooLarge:
+                # Nothing of it is kept: a person is told before they sign in, not after.
+                link = self.root_path(application, exchange).decode()
+                self.rendering.explain(
+                    exchange, 401, "sign-in-first", Side.CLIENT, Phase.SIGN_IN, link=link, link_text="Sign in"
+                )
             except SignInFailed as error:
                 self.rendering.fail(
                     exchange, error, [expire_cookie(ROUNDS)], link=self.root_path(application, exchange).decode()
@@ -172,21 +192,50 @@ class OpenIDConnect:
             return b""
         return b'authorization_uri="%s"' % provider.known.authorization_endpoint.encode().replace(b'"', b"%22")
 
-    def _redirect(self, exchange: Exchange, application: Application) -> None:
-        """:raises SignInLoops: enough redirects. :raises ProviderMisconfigured: nobody to send them to."""
+    async def _redirect(self, exchange: Exchange, application: Application) -> None:
+        """Send a person to sign in, or from a frame to a window where they can.
+
+        :raises SignInLoops: enough redirects.
+        :raises ProviderMisconfigured: nobody to send them to.
+        :raises PayloadTooLarge: a form that is too long to be kept meanwhile.
+        """
         self.provider(self.provider_id(application))
         if self.rounds(exchange).count >= MAX_ROUNDS:
             raise SignInLoops
         binding = self.binding(exchange) or random_text(self.random).encode()
-        target = exchange.head.target
-        if exchange.head.method not in (b"GET", b"HEAD") or not is_safe_target(target, exchange.path):
+        target, kept = exchange.head.target, b""
+        safe = is_safe_target(target, exchange.path)
+        if exchange.head.method == b"POST" and safe:
+            kept = await self._keep(exchange, application)
+        if not safe or (exchange.head.method not in (b"GET", b"HEAD") and not kept):
             target = self.root_path(application, exchange)
-        wish = self.attempts.make_wish(application.id, exchange.scheme, exchange.authority, target, binding)
+        framed = is_framed(exchange) and bool(application.sign_in.frame_ancestors)
+        wish = self.attempts.make_wish(
+            application.id, exchange.scheme, exchange.authority, target, binding, kept, framed
+        )
         address = with_query(f"{self.relay_origin}/.appproxy/sign-in", wish=self.attempts.seal_wish(wish))
         site, partitioned = passing_site(application)
         age = self.sign_in_seconds
         cookie = set_cookie(BINDING, binding, max_age=age, same_site=site, partitioned=partitioned)
-        self.rendering.redirect(exchange, address.encode(), [cookie])
+        if framed:
+            name, frames = application.name or application.id, application.sign_in.frame_ancestors
+            self.rendering.page(
+                exchange, 200, "framed", [cookie], script=True, frames=frames, address=address, application=name
+            )
+        else:
+            self.rendering.redirect(exchange, address.encode(), [cookie])
+
+    async def _keep(self, exchange: Exchange, application: Application) -> bytes:
+        if self.keeping is None or not application.sign_in.keep_posts:
+            return b""
+        try:
+            return await self.keeping.keep(exchange, application)
+        except StoreUnavailable:
+            raise SignInUnavailable from None
+
+    async def replay(self, exchange: ClientExchange, session: Session) -> bool:
+        """Let a request stand for one that was kept while its user signed in; True if it does now."""
+        return self.keeping is not None and await self.keeping.replay(exchange, session)
 
     def binding(self, exchange: Exchange) -> bytes | None:
         """The cookie that binds sign-ins to this browser, if it has one of ours."""
