@@ -53,7 +53,7 @@ class TestNames:
 
     @ensureDeferred
     async def test_resolved_each_time(self, tcp_link: Link) -> None:
-        """A name that moves is followed."""
+        """M07: a name that moves is followed; nothing is remembered for others."""
         port = tcp_link.listen().port
         asked: list[str] = []
 
