@@ -14,6 +14,7 @@ from appproxy.connector.assignments import Assignments
 from appproxy.connector.deadlines import Deadlines
 from appproxy.connector.origin import Origins
 from appproxy.connector.serve import Serving
+from appproxy.sso.delegation import Delegation
 from appproxy.wire.heads import RequestHead, Standing
 from tests.fakes.channels import Pair, RecordingReceiver
 
@@ -105,7 +106,12 @@ class Rig:
     :ivar held: while true, dials wait in *dials*.
     """
 
-    def __init__(self, *applications: dict[str, Any], allow: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        *applications: dict[str, Any],
+        allow: list[str] | None = None,
+        delegation: Delegation | None = None,
+    ) -> None:
         self.sockets: list[OriginSocket] = []
         self.refusals: list[Exception] = []
         self.dials: list[Deferred[None]] = []
@@ -114,7 +120,7 @@ class Rig:
         self.pair = Pair(self)
         self.clock = self.pair.clock
         self.deadlines = Deadlines(self.clock)
-        self.assignments = Assignments(self.dial, self.deadlines, AllowList(allow))
+        self.assignments = Assignments(self.dial, self.deadlines, AllowList(allow), delegation=delegation)
         self.refused = self.assignments.replace(1, applications or (HR,))
         self.serving = Serving(
             self.assignments, Origins(self.clock), self.clock, self.deadlines, lambda *r: self.records.append(r)

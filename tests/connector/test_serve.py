@@ -205,7 +205,9 @@ class JourneyTests(SynchronousTestCase):
     def test_an_identity_that_cannot_be_told_fails_the_request(self) -> None:
         """H03: a name with CR LF never becomes a second header."""
         asking = self.rig.ask(identity={"user": "a\r\nX-Admin: 1"})
-        self.assertEqual((asking.reset, self.rig.sockets), (Code.SSO, []))
+        head = asking.answer.heads[-1][0]
+        self.assertEqual((head.status, head.speaker, head.code, head.cause), (502, CONNECTOR, Code.SSO, "sso-failed"))
+        self.assertEqual(self.rig.sockets, [])
 
     @pytest.mark.feature("SCN-5")
     def test_unusual_methods_and_endless_bodies_pass(self) -> None:
