@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from appproxy.http.messages import RequestHead
 from appproxy.http.requesting import BadResponse, ClientConversation
 from appproxy.http.serving import BadRequest, BodyReceived, RequestBegun, ServerConversation
-from tests.http.smuggling import ANSWERS, REQUESTS
+from tests.http.smuggling import REQUESTS
+from tests.http.splitting import ANSWERS
 
 REQUEST = (
     b"\r\nPOST /a%2Fb?c HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nX:  y \r\n\r\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 
 import pytest
 
@@ -67,6 +69,24 @@ def test_smuggling(stack: Stack, case: Request) -> None:
     seen = stack.origin.requests()
     assert len(seen) <= 1
     assert not [each for each in seen if each["target"] != "/"], seen
+
+
+@pytest.mark.feature("HTTP-8", "HTTP-6")
+def test_reference_of_a_refusal(stack: Stack) -> None:
+    """A refusal says status, cause, side, phase, reference and time; the access log has the reference."""
+    with connected(stack, "127.0.0.3") as raw:
+        raw.send(b"GET /" + b"a" * 33_000)
+        head, _, body = raw.rest(5).partition(b"\r\n\r\n")
+    assert head.startswith(ANSWER + b"414 ")
+    told = json.loads(body)
+    assert {name: told[name] for name in ("status", "code", "side", "phase")} == {
+        "status": 414, "code": "target-too-long", "side": "client", "phase": "request",
+    }  # fmt: skip
+    assert time.time() - datetime.fromisoformat(told["time"]).timestamp() < 60
+    until("the record is written", lambda: told["request_id"] in stack.access_log.read_text())
+    [record] = [line for line in stack.access_log.read_text().splitlines() if told["request_id"] in line]
+    for word in ("127.0.0.3", "414", "cause=target-too-long"):
+        assert word in record.split(), record
 
 
 @pytest.mark.feature("HTTP-5")
