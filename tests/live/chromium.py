@@ -21,6 +21,8 @@ RESULTS = ROOT / ".test-results"
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    # Pages that a test makes up come from no address, and would not get at this machine's.
+    "--disable-features=LocalNetworkAccessChecks",
 )  # fmt: skip
 WAIT_MS = 15_000
 Visit = Callable[["BrowserContext"], None]
