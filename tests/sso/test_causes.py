@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
@@ -62,6 +63,12 @@ class CausesTests(SynchronousTestCase):
             failure = GssFailed(step, number, "text")
             failure.forwardable = forwardable
             self.assertIs(cause_of(failure), CAUSES[name], (step, number))
+
+    def test_all_are_documented(self) -> None:
+        """The page for operators has each by name, and no other."""
+        page = Path(__file__).parents[2].joinpath("docs", "kerberos.rst").read_text("utf-8")
+        named = set(re.findall("^``(kerberos-[a-z-]+)`` ", page, re.MULTILINE))
+        self.assertEqual(named, {cause.code for cause in CAUSES.values()})
 
     def test_users_of_other_realms(self) -> None:
         """B-K18: a server that is not found is the user's realm when that is not ours."""
