@@ -14,9 +14,7 @@ from appproxy.config.reading import read_toml
 from appproxy.errors import ConfigError
 
 #: Keys of later releases, and the values of them that ask for nothing.
-LATER: dict[str, tuple[object, ...]] = {
-    "application.api": ({},),
-}
+LATER: dict[str, tuple[object, ...]] = {}
 _LATER_MODES = ("form", "token", "basic")
 
 

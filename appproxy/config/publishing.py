@@ -24,6 +24,7 @@ from appproxy.http.hops import IDENTITY, REQUEST_DROP, fold
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+
 def check_application(application: Application, where: str) -> Application:
     """Check what can be said of one application alone; returns it with its URLs in canonical form.
 

@@ -12,6 +12,7 @@ from appproxy.http.cors import CrossOriginRules
 from appproxy.http.hops import REQUEST_DROP, fold
 from appproxy.identity import Identity
 from appproxy.relay.policy import Assignment
+from appproxy.relay.programs import METADATA_PATH
 from appproxy.relay.rules import Rules
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -26,14 +27,15 @@ class Published:
     :ivar cors: the address's rules for scripts of other sites, if it has any.
     :ivar attended: the relay answers some or all requests by itself: for maintenance, or by *cors*.
     :ivar drop: fields of requests that do not go on, folded; *drop_credential* with a program's credential among them.
+    :ivar audiences: of access tokens that let programs in, without slashes at their ends; empty for none.
     :ivar credential: the field, in lower case, that has a program's credential.
     :ivar pinned: each client connection has one to the origin for itself.
     :ivar ping: seconds between pings to clients of idle WebSockets; 0: none.
     """
 
     __slots__ = (
-        "_claims", "_groups", "application", "assignment", "attended", "cors", "credential", "drop", "drop_credential",
-        "external", "id",
+        "_claims", "_groups", "application", "assignment", "attended", "audiences", "cors", "credential", "drop",
+        "drop_credential", "external", "id",
         "origins", "ping", "pinned", "rules", "segment", "signs_in",
     )  # fmt: skip
 
@@ -54,7 +56,14 @@ class Published:
         self.rules = Rules(application, self.assignment) if application.rule else None
         self.signs_in = application.preauthentication == "oidc"
         self.drop = REQUEST_DROP.difference(map(fold, (name.encode("ascii") for name in application.client_fields)))
+        api = application.api
+        self.audiences = frozenset(audience.removesuffix("/") for audience in api.audiences)
         self.credential = b"authorization"
+        if api.token_header:
+            self.credential = api.token_header.lower().encode("ascii")
+            self.drop |= {fold(self.credential)}
+        if application.identity_token.header:
+            self.drop |= {fold(application.identity_token.header.encode("ascii"))}
         self.drop_credential = self.drop | {fold(self.credential)}
         self.pinned = application.origin.pinned
         self.ping = float(application.timeouts.ping)
@@ -69,6 +78,13 @@ class Published:
         """Scheme and authority of this address for the client's *host*, which is one of it."""
         external = self.external
         return (external.with_labels(external.labels_of(host)) if external.wildcard else external).origin
+
+    def metadata_of(self, host: str) -> dict[str, str]:
+        """For challenges: where the metadata are of what takes access tokens; nothing for what takes none."""
+        if not self.audiences:
+            return {}
+        path = self.external.path.decode("ascii")
+        return {"resource_metadata": f"{self.origin(host)}{METADATA_PATH.decode()}{'' if path == '/' else path}"}
 
     def outline(self, identity: Identity) -> dict[str, Any]:
         """What the connector is told of *identity*: no more than this application's single sign-on makes use of."""

@@ -22,7 +22,7 @@ from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.exchange import ClientGone, Exchange
 from appproxy.relay.pins import Pin, Pins, tunnel_of
 from appproxy.relay.preauth.cookies import REPLAY
-from appproxy.relay.programs import Unauthorised
+from appproxy.relay.programs import METADATA_PATH, Program, Unauthorised, challenge, shared
 from appproxy.relay.relaying import Relaying
 from appproxy.relay.rules import Applying, Request
 from appproxy.relay.sessions import Session, Watcher
@@ -34,6 +34,8 @@ from appproxy.wire.misuse import CannotOpen
 
 #: The relay's own paths, on every host; origins never see them.
 RESERVED = b"/.appproxy/"
+#: How those begin, and all that is well known.
+HIDDEN = b"/."
 #: Where search engines ask what they may read.
 ROBOTS = b"/robots.txt"
 #: When to look again; nobody knows how long the work takes.
@@ -69,7 +71,7 @@ class PreAuthentication(Protocol):
     async def identify(self, exchange: Exchange, application: Application) -> Session | None:
         """The same, asking the store."""
 
-    async def challenge(self, exchange: Exchange, application: Application) -> None:
+    async def challenge(self, exchange: Exchange, published: Published) -> None:
         """Answer somebody who is not signed in."""
 
     async def replay(self, exchange: ClientExchange, session: Session) -> bool:
@@ -93,11 +95,14 @@ class SignedIn(Protocol):
 class Programs(Protocol):
     """How programs prove who they are."""
 
-    async def identify(self, exchange: ClientExchange, published: Published) -> SignedIn | None:
+    async def identify(self, exchange: ClientExchange, published: Published) -> Program | None:
         """The program that the exchange's credentials name; None when they are none of ours.
 
         :raises Unauthorised: they are, and not good for this.
         """
+
+    def describe(self, exchange: ClientExchange, published: Published) -> None:
+        """Answer with what programs have to know to get a credential."""
 
 
 class Fail(Protocol):
@@ -146,9 +151,6 @@ class Gateway:
         trip = Trip()
         try:
             await self._respond(exchange, trip)
-        except Unauthorised as refusal:
-            trip.cause = refusal.code
-            self._fail(exchange, refusal, refusal.fields)
         except AppproxyError as failure:
             trip.cause = trip.cause or failure.code
             if failure.status >= 500:
@@ -161,7 +163,7 @@ class Gateway:
                     phase=str(failure.phase),
                     detail=failure.detail,
                 )
-            self._fail(exchange, failure)
+            self._fail(exchange, failure, _fields_of(exchange, failure, trip.published))
         except Exception:
             trip.cause = "internal"
             self.log.failure("{request} failed inside the relay", request=exchange.request_id)
@@ -173,13 +175,16 @@ class Gateway:
         if exchange.host == self._host:
             return await self._own(exchange, None)
         published = self.catalog.find(exchange.host, exchange.path, exchange.scheme, exchange.authority)
-        if exchange.path.startswith(RESERVED) and self.catalog.knows_host(exchange.host):
-            return await self._own(exchange, published)
+        if exchange.path.startswith(HIDDEN):
+            if exchange.path.startswith(RESERVED) and self.catalog.knows_host(exchange.host):
+                return await self._own(exchange, published)
+            if exchange.path.startswith(METADATA_PATH) and self._describe(exchange):
+                return None
         if published is None:
             if _asks_for_robots(exchange) and any(each.signs_in for each in self.catalog.at_host(exchange.host)):
                 return self._keep_robots_out(exchange)
             raise NoApplication
-        trip.application = published.id
+        trip.application, trip.published = published.id, published
         if exchange.scheme != published.external.scheme and exchange.scheme == "http":
             origin = published.origin(exchange.host).encode("ascii")
             return exchange.answer(308, [(b"Location", origin + exchange.head.target)])  # no cookie is looked at
@@ -209,12 +214,12 @@ class Gateway:
             request = Request(exchange.path, exchange.head.method, exchange.client, self._epoch())
             applying = published.rules.look(request)
         if published.credential in exchange.head.known:
-            granted = await self._programs.identify(exchange, published)
-            if granted is not None:
-                trip.signed_in, trip.user, trip.drop = granted, granted.identity.user, published.drop_credential
-                denied = applying.denial(granted.identity) if applying is not None else None
-                if denied is not None:
-                    raise NotAssigned(", ".join(denied.reasons))
+            program = await self._programs.identify(exchange, published)
+            if program is not None:
+                trip.signed_in, trip.user, trip.drop = program, program.identity.user, published.drop_credential
+                decision = program.decide(published, applying, self._epoch())
+                if not decision.allowed:
+                    raise program.refusal(published, decision, self._epoch())
                 return True
         if applying is not None and applying.sign_in == "public":
             return True
@@ -223,7 +228,7 @@ class Gateway:
             if applying is not None and applying.sign_in == "optional":
                 return True
             trip.cause = "challenged"
-            await self._preauth.challenge(exchange, application)
+            await self._preauth.challenge(exchange, published)
             return False
         trip.signed_in, trip.user = session, session.identity.user
         if REPLAY in exchange.reserved and await self._preauth.replay(exchange, session) and applying is not None:
@@ -315,9 +320,30 @@ class Gateway:
         exchange.answer(403 if fields is None else 204, fields or [(b"Vary", b"Origin")])
         return True
 
+    def _describe(self, exchange: ClientExchange) -> bool:
+        """Say how programs get tokens for what is published at the path after the well-known one (RFC 9728)."""
+        path = exchange.path[len(METADATA_PATH) :] or b"/"
+        described = self.catalog.find(exchange.host, path, exchange.scheme, exchange.authority)
+        if described is None or not described.audiences or not path.startswith(b"/"):
+            return False
+        self._programs.describe(exchange, described)
+        return True
+
     def _keep_robots_out(self, exchange: ClientExchange) -> None:
         """What needs a sign-in is nothing for search engines (RFC 9309)."""
         exchange.answer(200, [(b"Content-Type", b"text/plain; charset=utf-8")], b"User-agent: *\nDisallow: /\n")
+
+
+def _fields_of(exchange: ClientExchange, failure: AppproxyError, published: Published | None) -> list[Field]:
+    """What the answer to a failed request says beside its page: to programs, and to scripts of other sites."""
+    if published is None:
+        return []
+    fields: list[Field] = []
+    if isinstance(failure, Unauthorised):
+        fields.append(challenge(published.id, {**failure.parameters, **published.metadata_of(exchange.host)}))
+    if published.cors is not None:
+        fields += shared(published.cors, exchange.head.known)
+    return fields
 
 
 def _asks_for_robots(exchange: ClientExchange) -> bool:
@@ -327,11 +353,12 @@ def _asks_for_robots(exchange: ClientExchange) -> bool:
 class Trip:
     """What the access record will say of one exchange."""
 
-    __slots__ = ("application", "cause", "connector", "down", "drop", "signed_in", "up", "user")
+    __slots__ = ("application", "cause", "connector", "down", "drop", "published", "signed_in", "up", "user")
 
     def __init__(self) -> None:
         self.signed_in: SignedIn | None = None
         #: Fields that do not go on, where they are others than usual.
         self.drop: frozenset[bytes] | None = None
+        self.published: Published | None = None
         self.application = self.user = self.connector = self.cause = ""
         self.up = self.down = 0

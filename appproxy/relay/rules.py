@@ -109,7 +109,7 @@ class Compiled:
     def lacks(self, identity: Identity, now: int) -> StepUp | None:
         """What the user's sign-in is short of."""
         stale = bool(self._max_age) and now - identity.authenticated_at > self._max_age
-        weak = bool(self._acr) and str(identity.claims.get("acr", "")) not in self._acr
+        weak = bool(self._acr) and not _is_signed_in_by(identity, self._acr)
         other = bool(self._amr) and self._amr.isdisjoint(_texts(identity.claims.get("amr")))
         if not (stale or weak or other):
             return None
@@ -141,13 +141,16 @@ class Applying:
         """What they are called, in their order."""
         return [rule.name for rule in self._rules]
 
-    def decide(self, identity: Identity, now: int) -> Decision:
-        """Say whether *identity* may; *now* in epoch seconds."""
+    def decide(self, identity: Identity, now: int, assigned: Decision | None = None) -> Decision:
+        """Say whether *identity* may; *now* in epoch seconds.
+
+        :param assigned: what holds where no rule allows anything, in place of the application's assignment.
+        """
         if (denied := self.denial(identity)) is not None:
             return denied
         decision = _allowed(self._rules, identity)
         if decision is None:
-            decision = ANYONE if self.sign_in != "required" else self._assignment.decide(identity)
+            decision = ANYONE if self.sign_in != "required" else assigned or self._assignment.decide(identity)
         if decision.allowed:
             for rule in self._rules:
                 if (step_up := rule.lacks(identity, now)) is not None:
@@ -194,6 +197,13 @@ def _texts(value: Any) -> Iterable[str]:
     if isinstance(value, list | tuple):
         return [str(member) for member in value]
     return () if value is None else (("true" if value else "false") if isinstance(value, bool) else str(value),)
+
+
+def _is_signed_in_by(identity: Identity, acr: tuple[str, ...]) -> bool:
+    """Whether the sign-in was one of these: by ``acr``, or by the list that Microsoft Entra has in ``acrs``."""
+    if str(identity.claims.get("acr", "")) in acr:
+        return True
+    return not set(acr).isdisjoint(_texts(identity.claims.get("acrs")))
 
 
 def _is_within(client: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:

@@ -33,6 +33,7 @@ from appproxy.net.listen import Listening, listen
 from appproxy.net.notify import notify
 from appproxy.net.sockets import Address
 from appproxy.net.tls import ALPN, ALPN_WITH_HTTP2
+from appproxy.relay.access_tokens import AccessTokens
 from appproxy.relay.admin import Admin
 from appproxy.relay.admission import Admission
 from appproxy.relay.attachments import Attachments
@@ -41,6 +42,7 @@ from appproxy.relay.catalog import Catalog, Published
 from appproxy.relay.certificates import ServerCertificates, open_authorities, publish_authorities
 from appproxy.relay.channels import Channels
 from appproxy.relay.client_exchange import ClientExchange
+from appproxy.relay.credentials import Credentials
 from appproxy.relay.enrolment import PATH as ENROLMENT_PATH
 from appproxy.relay.enrolment import Enrolment
 from appproxy.relay.front import Front, FrontSettings, Patience
@@ -181,11 +183,12 @@ class RelayService(Service):
         self._sessions, self._signin, self._portal = people.sessions, people.signin, people.portal
         preauth, relay_host = people.preauth, people.host
         self._service_tokens = ServiceTokens(self._store, reactor.seconds, now)
+        access_tokens = AccessTokens(preauth.providers, preauth.provider_id, now)
         self._gateway = Gateway(
             host=relay_host,
             attachments=self._attachments,
             preauth=preauth,
-            programs=self._service_tokens,
+            programs=Credentials(self._service_tokens, access_tokens),
             own=self._answer_own,
             fail=self._rendering.fail,
             record=self._record,
@@ -231,6 +234,7 @@ class RelayService(Service):
         self._every(SWEEP_SECONDS, self._sweep)
         self._every(SESSIONS_TICK_SECONDS, self._sessions.tick)
         self._every(SESSIONS_TICK_SECONDS, self._service_tokens.tick)
+        self._every(SESSIONS_TICK_SECONDS, access_tokens.tick)
         self._every(LEASE_SECONDS / 3, self._name.renew)
         self._every(PURGE_SECONDS, self._purge)
 

@@ -16,7 +16,9 @@ from twisted.logger import Logger
 from appproxy.identity import Identity
 from appproxy.relay.catalog import Published
 from appproxy.relay.client_exchange import ClientExchange
+from appproxy.relay.policy import Decision
 from appproxy.relay.programs import OutOfScope, Unauthorised
+from appproxy.relay.rules import Applying
 from appproxy.relay.sessions import Watcher
 from appproxy.store import service_tokens
 from appproxy.store.interface import Store, StoreUnavailable
@@ -28,6 +30,7 @@ SECRET_BYTES = 32
 ISSUER = "urn:appproxy:service"
 #: Tokens that are remembered at most, unknown ones included, and for how long.
 MAX_REMEMBERED, REMEMBERED_SECONDS = 10_000, 60.0
+MADE_FOR_IT = Decision(True, ("service-token",))
 _TOKEN = re.compile(rb"aps1\.[A-Za-z0-9_-]{43}")
 
 
@@ -62,6 +65,15 @@ class Granted:
         if record.applications and application not in record.applications:
             return False
         return not record.paths or any(_is_at(path, wanted.encode("ascii")) for wanted in record.paths)
+
+    def decide(self, published: Published, applying: Applying | None, now: int) -> Decision:
+        """What the token was made for is open, unless a rule denies it."""
+        denied = applying.denial(self.identity) if applying is not None else None
+        return denied or MADE_FOR_IT
+
+    def refusal(self, published: Published, decision: Decision, now: int) -> OutOfScope:
+        """There is no better token to be had."""
+        return OutOfScope(", ".join(decision.reasons))
 
     def watch(self, watcher: Watcher) -> None:
         """Tell *watcher* when the token is out of force."""

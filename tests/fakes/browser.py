@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from appproxy.applications import Application, Assigned
 from appproxy.config.provider import ProviderConfig, TransmitterConfig
 from appproxy.http.messages import Field
+from appproxy.relay.catalog import Published
 from appproxy.relay.keeping import Keeping
 from appproxy.relay.notices import BACK_CHANNEL, FRONT_CHANNEL, Notices
 from appproxy.relay.own_sessions import OWN_SESSIONS, OwnSessions
@@ -154,7 +155,7 @@ class Rig:
         application = next(a for a in self.applications.values() if urlsplit(a.external_url).hostname == exchange.host)
         session = self.oidc.peek(exchange, application) or await self.oidc.identify(exchange, application)
         if session is None:
-            return await self.oidc.challenge(exchange, application)
+            return await self.oidc.challenge(exchange, Published(application))
         if REPLAY in exchange.reserved:
             await self.oidc.replay(exchange, session)  # type: ignore[arg-type]
         method, body = exchange.head.method, await exchange.read_body(1 << 24)

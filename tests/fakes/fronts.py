@@ -100,6 +100,9 @@ class NoPrograms:
     async def identify(self, exchange: Any, published: Any) -> Any:
         return None
 
+    def describe(self, exchange: Any, published: Any) -> None:
+        exchange.answer(200, [], published.id.encode())
+
 
 class FakePreauth:
     """Knows the users whose name stands in the session cookie."""
@@ -113,7 +116,7 @@ class FakePreauth:
     async def identify(self, exchange: Any, application: Any) -> Any:
         return None
 
-    async def challenge(self, exchange: Any, application: Any) -> None:
+    async def challenge(self, exchange: Any, published: Any) -> None:
         exchange.answer(401, [(b"WWW-Authenticate", b"Bearer")], b"who?")
 
 

@@ -150,7 +150,7 @@ class GatewayTests(TokenTestCase):
         """401 and 403 with what RFC 6750 says; nothing reaches the origin."""
         answer = self.asked(b"/api/x", b"aps1." + b"B" * 43)
         self.assertIn(b" 401 ", answer)
-        self.assertIn(b'WWW-Authenticate: Bearer error="invalid_token"', answer)
+        self.assertIn(b'WWW-Authenticate: Bearer realm="hr", error="invalid_token"', answer)
         answer = self.asked(b"/other")
         self.assertIn(b" 403 ", answer)
         self.assertIn(b'error="insufficient_scope"', answer)

@@ -29,6 +29,7 @@ class Flaw(StrEnum):
     NONCE = "nonce"
     SUBJECT = "subject"
     EVENTS = "events"
+    BOUND = "bound-to-a-key"
     ACCESS_TOKEN = "access-token"  # noqa: S105 - a name, no token
     TOKEN_TYPE = "token-type"  # noqa: S105 - a name, no token
     USER_INFORMATION = "user-information"

@@ -21,12 +21,14 @@ from appproxy.relay.preauth.cookies import BINDING, ROUNDS, SESSION, SameSite, e
 from appproxy.relay.preauth.failures import ProviderMisconfigured, SignInFailed, SignInLoops, SignInUnavailable
 from appproxy.relay.preauth.provider import Provider, with_query
 from appproxy.relay.preauth.targets import is_safe_target
+from appproxy.relay.programs import challenge, shared
 from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import Sealer, Unsealable
 from appproxy.relay.sessions import Session, Sessions
 from appproxy.store.interface import StoreUnavailable
 
 if TYPE_CHECKING:
+    from appproxy.relay.catalog import Published
     from appproxy.relay.client_exchange import ClientExchange
 
 #: So many cookies of one name are looked at; a browser has one, or two where cookies are partitioned.
@@ -159,14 +161,14 @@ class OpenIDConnect:
                 return session
         return None
 
-    async def challenge(self, exchange: Exchange, application: Application) -> None:
+    async def challenge(self, exchange: Exchange, published: Published) -> None:
         """Answer a request that has no session: redirect a person to sign in, tell a program 401."""
-        known = exchange.head.known
+        known, application = exchange.head.known, published.application
         if any(value[:7].lower() == b"bearer " for value in known.get(b"authorization", ())):
             # Nobody issues bearer tokens for this application, so this one is bad; whoever sent it is no browser.
-            self._unauthorised(exchange, application, b'error="invalid_token"')
-        elif not exchange.navigation:
-            self._unauthorised(exchange, application, self._authorization_uri(application))
+            self._unauthorised(exchange, published, {"error": "invalid_token"})
+        elif not exchange.navigation and (application.compat != "entra" or b"upgrade" in known):
+            self._unauthorised(exchange, published, self._authorization_uri(application))
         else:
             try:
                 await self._redirect(exchange, application)
@@ -181,16 +183,17 @@ class OpenIDConnect:
                     exchange, error, [expire_cookie(ROUNDS)], link=self.root_path(application, exchange).decode()
                 )
 
-    def _unauthorised(self, exchange: Exchange, application: Application, parameter: bytes) -> None:
-        challenge = b'Bearer realm="%s"' % application.id.encode()
-        fields = [(b"WWW-Authenticate", challenge + (b", " + parameter if parameter else b""))]
+    def _unauthorised(self, exchange: Exchange, published: Published, parameters: Mapping[str, str]) -> None:
+        fields = [challenge(published.id, {**parameters, **published.metadata_of(exchange.host)})]
+        if published.cors is not None:
+            fields += shared(published.cors, exchange.head.known)
         self.rendering.explain(exchange, 401, "sign-in-required", Side.CLIENT, Phase.SIGN_IN, fields)
 
-    def _authorization_uri(self, application: Application) -> bytes:
+    def _authorization_uri(self, application: Application) -> dict[str, str]:
         provider = self.providers.get(self.provider_id(application))
         if provider is None or provider.known is None:
-            return b""
-        return b'authorization_uri="%s"' % provider.known.authorization_endpoint.encode().replace(b'"', b"%22")
+            return {}
+        return {"authorization_uri": provider.known.authorization_endpoint}
 
     async def _redirect(self, exchange: Exchange, application: Application) -> None:
         """Send a person to sign in, or from a frame to a window where they can.

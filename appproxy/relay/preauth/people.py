@@ -19,6 +19,8 @@ MAX_USER_CHARACTERS = 255
 #: A directory's answer to "which groups": ids of 36 characters, a few thousand of them.
 MAX_GROUPS_BYTES = 1 << 20
 GROUPS_TIMEOUT_SECONDS = 15.0
+#: What the names of programs begin with: those with access tokens of their own, and with service tokens.
+PROGRAMS = ("app:", "service:")
 #: Claims that say something about the token, not about the person.
 _OF_THE_TOKEN = frozenset(
     ["aud", "exp", "nbf", "nonce", "at_hash", "c_hash", "s_hash", "jti", "azp", "rh", "uti", "aio"]
@@ -41,6 +43,8 @@ def name_person(claims: Mapping[str, Any], config: ProviderConfig) -> Identity:
         raise IdentityRefused(f"there is no claim {config.user_claim}")
     if not user.isprintable() or user != user.strip():
         raise IdentityRefused(f"the claim {config.user_claim} has characters that no name has")
+    if user.startswith(PROGRAMS):
+        raise IdentityRefused(f"the claim {config.user_claim} has a name that only programs have")
     # Whoever may choose their own address could otherwise be anybody.
     if config.user_claim == "email" and claims.get("email_verified") not in (True, "true"):
         raise IdentityRefused("the provider has not verified the e-mail address")

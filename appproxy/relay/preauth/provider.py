@@ -119,9 +119,20 @@ class Provider:
         self._more = {name: value for name, _, value in pairs}
 
     @property
+    def config(self) -> ProviderConfig:
+        """Its settings."""
+        return self._config
+
+    @property
     def issuer(self) -> str:
         """The configured issuer; it may stand for many tenants."""
         return self._config.issuer
+
+    @property
+    def issuers(self) -> list[str]:
+        """Everybody who may be meant by *issuer*."""
+        issuer = self._config.issuer
+        return [issuer.replace(TENANT, each) for each in self.tenants] if TENANT in issuer else [issuer]
 
     @property
     def tenants(self) -> tuple[str, ...]:
@@ -140,9 +151,7 @@ class Provider:
 
     def is_issuer(self, issuer: str) -> bool:
         """Whether *issuer* is this provider, in one of its tenants."""
-        if TENANT not in self.issuer:
-            return issuer == self.issuer
-        return any(issuer == self.issuer.replace(TENANT, tenant) for tenant in self.tenants)
+        return issuer in self.issuers
 
     async def metadata(self) -> Metadata:
         """Give the checked metadata.

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.applications import Cookies, Segment
 from appproxy.http.messages import Field
+from appproxy.relay.catalog import Published
 from appproxy.relay.preauth.cookies import BINDING, SESSION
 from tests.fakes.browser import HR, RELAY, WIKI, Browser, Rig
 from tests.fakes.exchange import FETCHES, NAVIGATES, FakeExchange
@@ -27,7 +28,7 @@ class ChallengeTest(SynchronousTestCase):
     ) -> FakeExchange:
         """Ask without any cookie."""
         exchange = FakeExchange(APP.encode() + target, method=method, fields=fields)
-        self.successResultOf(self.rig.oidc.challenge(exchange, HR))
+        self.successResultOf(self.rig.oidc.challenge(exchange, Published(HR)))
         return exchange
 
     @pytest.mark.feature("AUTH-8")
@@ -90,17 +91,17 @@ class ChallengeTest(SynchronousTestCase):
         """The binding cookie of an application that is framed by other sites goes with framed requests."""
         framed = msgspec.structs.replace(HR, cookies=Cookies(same_site="none", partitioned=True))
         exchange = FakeExchange(APP + "/")
-        self.successResultOf(self.rig.oidc.challenge(exchange, framed))
+        self.successResultOf(self.rig.oidc.challenge(exchange, Published(framed)))
         self.assertIn("SameSite=None; Partitioned", exchange.value("Set-Cookie"))
         strict = msgspec.structs.replace(HR, cookies=Cookies(same_site="strict"))
         exchange = FakeExchange(APP + "/")
-        self.successResultOf(self.rig.oidc.challenge(exchange, strict))
+        self.successResultOf(self.rig.oidc.challenge(exchange, Published(strict)))
         self.assertIn("SameSite=Lax", exchange.value("Set-Cookie"))
 
     def test_unknown_provider(self) -> None:
         """An application whose provider is not configured shows an error page and redirects nowhere."""
         exchange = FakeExchange(APP + "/")
-        self.successResultOf(self.rig.oidc.challenge(exchange, msgspec.structs.replace(HR, provider="x")))
+        self.successResultOf(self.rig.oidc.challenge(exchange, Published(msgspec.structs.replace(HR, provider="x"))))
         self.assertEqual(exchange.status, 502)
         self.assertIn(b"provider-misconfigured", exchange.body)
 
@@ -108,11 +109,11 @@ class ChallengeTest(SynchronousTestCase):
         """Sign-ins of one browser share the binding cookie; a made-up one is replaced."""
         known = {BINDING: [b"b" * 43]}
         exchange = FakeExchange(APP + "/", cookies=known)
-        self.successResultOf(self.rig.oidc.challenge(exchange, HR))
+        self.successResultOf(self.rig.oidc.challenge(exchange, Published(HR)))
         self.assertIn("b" * 43, exchange.value("Set-Cookie"))
         for values in ([b"short"], [b"b" * 43, b"c" * 43]):
             exchange = FakeExchange(APP + "/", cookies={BINDING: values})
-            self.successResultOf(self.rig.oidc.challenge(exchange, HR))
+            self.successResultOf(self.rig.oidc.challenge(exchange, Published(HR)))
             self.assertNotIn("b" * 43, exchange.value("Set-Cookie"))
 
 
@@ -200,7 +201,7 @@ class AddressesTest(SynchronousTestCase):
         browser = Browser(self.rig)
         browser.walk(RELAY + "/")
         for exchange in exchanges:
-            self.successResultOf(Deferred.fromCoroutine(self.rig.oidc.challenge(exchange, self.hr)))
+            self.successResultOf(Deferred.fromCoroutine(self.rig.oidc.challenge(exchange, Published(self.hr))))
             jar = browser.jars.setdefault(exchange.host, {})
             binding = exchange.value("Set-Cookie").partition("=")[2].partition(";")[0]
             jar[BINDING.decode()] = binding
