@@ -55,8 +55,9 @@ LOW_WATER = 16 * 1024
 #: Seconds in which a closing connection must get rid of ``FLUSH_BYTES``, or of everything.
 FLUSH_SECONDS = 30.0
 FLUSH_BYTES = 16 * 1024
-#: Seconds that a peer has to close its side after we closed ours.
-LINGER_SECONDS = 2.0
+#: Seconds that a peer has to close its side after we closed ours; one that still sends has longer: cut off in the middle
+#: of its request, it would lose the answer that it has not read yet.
+LINGER_SECONDS, LINGER_LONGEST = 2.0, 30.0
 
 #: Socket failures that only mean "later".
 WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -258,6 +259,7 @@ class SocketTransport(ConnectedSocket):
             return
         except OSError:
             data = b""
+        self._flushed += len(data)
         if not data:
             self._end(Failure(ConnectionDone()))
 
@@ -450,8 +452,20 @@ class SocketTransport(ConnectedSocket):
         if self._read_ended:
             self._end_soon(Failure(ConnectionDone()))
         elif not half:
-            self._set_timer(LINGER_SECONDS, self._end, Failure(ConnectionDone()))
+            self._linger(self._reactor.seconds() + LINGER_LONGEST)
             self._watch.addReader(self)
+
+    def _linger(self, longest: float) -> None:
+        """Wait for the peer to close, as long as it sends something, but not beyond *longest*."""
+        self._flushed = 0
+        self._set_timer(LINGER_SECONDS, self._linger_on, longest)
+
+    def _linger_on(self, longest: float) -> None:
+        self._timer = None
+        if self._flushed and self._reactor.seconds() < longest:
+            self._linger(longest)
+        else:
+            self._end(Failure(ConnectionDone()))
 
     def _end_output(self) -> bool:
         """End our half while theirs goes on; return whether that is done, else try again when there is room."""

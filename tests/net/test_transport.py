@@ -395,6 +395,24 @@ class TestEnding:
         await until(lambda: "read lost" in far.events)
 
     @ensureDeferred
+    async def test_a_peer_that_goes_on_sending(self, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It has longer to read what was said last, but not for ever."""
+        monkeypatch.setattr(transport, "LINGER_SECONDS", 0.05)
+        monkeypatch.setattr(transport, "LINGER_LONGEST", 0.3)
+        near, far = await link.pair(far=HalfRecorder)
+        began = near.transport._reactor.seconds()
+        near.transport.write(b"413")
+        near.transport.loseConnection()
+
+        def lost() -> bool:
+            far.transport.write(b"more")
+            return "lost" in near.events
+
+        await until(lost)
+        assert 0.3 <= near.transport._reactor.seconds() - began < 3
+        assert far.received == b"413"
+
+    @ensureDeferred
     async def test_writing_to_a_peer_that_is_gone(self, link: Link) -> None:
         """The end is told once, and what the peer said before it went is still delivered."""
         near, far = await link.pair()
