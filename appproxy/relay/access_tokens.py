@@ -205,9 +205,10 @@ class AccessTokens:
 
     def _make_room(self) -> None:
         """Forget the oldest, but for those that something is open for."""
-        for key, bearer in list(self._known.items())[: MAX_REMEMBERED // 10]:
-            if not bearer.watched:
-                del self._known[key]
+        for key, bearer in list(self._known.items())[: max(2, MAX_REMEMBERED // 10)]:
+            del self._known[key]
+            if bearer.watched:
+                self._known[key] = bearer  # as if it were new: there are no more of these than connections
 
     async def tick(self) -> None:
         """Once a minute: end what is open for tokens that have ended, and forget them."""
