@@ -20,7 +20,8 @@ import krb5
 from gssapi.exceptions import ExpiredCredentialsError, GSSError
 from gssapi.raw import ChannelBindings
 
-from appproxy.sso.asking import Account, GssFailed, Number, Step, UserName
+from appproxy.sso.asking import RC4, Account, GssFailed, Number, Step, UserName
+from appproxy.sso.tickets import ticket_enctype
 
 _KRB5: Final = gssapi.MechType.kerberos
 _SPNEGO: Final = gssapi.OID.from_int_seq("1.3.6.1.5.5.2")
@@ -89,7 +90,7 @@ def service_known(account: Account, spn: str) -> int:
     library = krb5.init_context()
     for creds in _tickets(library, account.ccache):
         if _server(library, creds).rpartition("@")[0] == spn.rpartition("@")[0]:
-            return int(creds.keyblock.enctype)
+            return _weakest(creds)
     return 0
 
 
@@ -139,7 +140,7 @@ class ServiceTicket:
             raise GssFailed(Step.DELEGATE, 0, "the KDC's answer has no ticket")
         self.client = _client(library, found)
         self.expires = found.times.endtime
-        self.enctype = found.keyblock.enctype
+        self.enctype = _weakest(found)
         self._cache = f"MEMORY:ticket-{next(_numbers)}"
         alone = krb5.cc_resolve(library, self._cache.encode())
         krb5.cc_initialize(library, alone, found.client)
@@ -272,6 +273,15 @@ def _text(library: krb5.Context, principal: krb5.Principal) -> str:
 def _number(error: GSSError) -> int:
     """Of the minor code; a credential that has expired is told by the major one."""
     return Number.TICKET_EXPIRED if isinstance(error, ExpiredCredentialsError) else _from_table(error.min_code)
+
+
+def _weakest(creds: krb5.Creds) -> int:
+    """The encryption type of a ticket or of its session key, whichever is broken."""
+    session = int(creds.keyblock.enctype)
+    try:
+        return session if session in RC4 else ticket_enctype(creds.ticket)
+    except ValueError:
+        return session
 
 
 def _from_table(code: int) -> int:
