@@ -43,11 +43,13 @@ class Tokens(msgspec.Struct, array_like=True, frozen=True):
 
     id_token: str
     refresh_token: str = ""
+    #: The claims that user information has told.
+    told: tuple[str, ...] = ()
 
 
 def seal_tokens(sealer: Sealer, signed_in: SignedIn) -> bytes:
     """Encrypt what a provider gave."""
-    return sealer.seal_bytes("tokens", Tokens(signed_in.id_token, signed_in.refresh_token))
+    return sealer.seal_bytes("tokens", Tokens(signed_in.id_token, signed_in.refresh_token, signed_in.told))
 
 
 def open_tokens(sealer: Sealer, sealed: bytes) -> Tokens:
@@ -158,7 +160,7 @@ class Refreshing:
         provider = self._providers.get(record.provider)
         if provider is None or not tokens.refresh_token:
             raise ProviderMisconfigured(f"nobody can refresh a sign-in of {record.provider}")
-        return await provider.refresh(tokens.refresh_token, tokens.id_token)
+        return await provider.refresh(tokens.refresh_token, tokens.id_token, tokens.told)
 
     async def _end(self, record: SessionRecord, why: SignInFailed) -> None:
         await self._store.write(sessions.end, record.handle_hash, self._epoch())

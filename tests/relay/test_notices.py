@@ -111,7 +111,12 @@ class NoticesTest(SynchronousTestCase):
                 for each in (None, {}, [EVENT], {EVENT: True}, {EVENT: None}, {EVENT + "x": {}})
             ],
             "nonce": [idp.logout_token(nonce="n"), idp.logout_token(nonce="")],
-            "subject": [idp.logout_token(sid=None), idp.logout_token(sid=""), idp.logout_token(sub=7), idp.logout_token(jti="")],
+            "subject": [
+                idp.logout_token(sid=None),
+                idp.logout_token(sid=""),
+                idp.logout_token(sub=7),
+                idp.logout_token(jti=""),
+            ],
             "replayed": [idp.logout_token(jti=None)],
         }
         for flaw, tokens in bad.items():

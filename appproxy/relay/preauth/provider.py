@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -44,6 +44,12 @@ TOKEN_TIMEOUT_SECONDS = 15.0
 MAX_ANSWER_BYTES = 1 << 20
 #: What an access token is worth when the provider does not say.
 DEFAULT_ACCESS_SECONDS = 3600
+#: Refusals that say something about the client, or the moment, and nothing about the person.  For a person who may not
+#: come any more most providers say ``invalid_grant``, some ``invalid_request`` or that somebody has to be asked.
+_NOT_THE_GRANT = frozenset(
+    {"invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope", "invalid_target"}
+    | {"server_error", "slow_down", "temporarily_unavailable"}
+)
 #: A longer refresh token than any provider makes.
 _MAX_REFRESH_CHARACTERS = 64 * 1024
 
@@ -78,6 +84,8 @@ class SignedIn(NamedTuple):
     refresh_token: str = ""
     #: For how long the access token is good.
     access_seconds: int = DEFAULT_ACCESS_SECONDS
+    #: The claims that user information has told.
+    told: tuple[str, ...] = ()
 
 
 def with_query(address: str, **parameters: str) -> str:
@@ -207,10 +215,11 @@ class Provider:
         claims = await self._check(tokens, nonce)
         return await self._signed_in(tokens, claims, tokens.id_token, tokens.refresh_token)
 
-    async def refresh(self, refresh_token: str, id_token: str) -> SignedIn:
+    async def refresh(self, refresh_token: str, id_token: str, told: Collection[str] = ()) -> SignedIn:
         """Ask whether somebody is still who they were, and for what has changed about them.
 
         :param id_token: the one of the sign-in, or of the refresh before.
+        :param told: the claims that user information has told before.
         :raises SignInEnded: the provider says that it is over.
         :raises SignInFailed: anything else; nothing can be said about the person.
         """
@@ -219,15 +228,18 @@ class Provider:
             tokens = await self._ask_for_tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
         except GrantRefused as refusal:
             raise SignInEnded(refusal.detail) from None
-        claims = before
+        # Without a new ID token the old one stands, but for what user information knows better: a claim that it tells
+        # no more, as of the last group that somebody was in, is gone.
+        claims = {name: value for name, value in before.items() if name not in told or name in ("iss", "sub")}
         if tokens.id_token:
             claims = await self._check(tokens, None)
             check_refreshed(claims, before)
             if "auth_time" in before:
                 claims.setdefault("auth_time", before["auth_time"])
-        return await self._signed_in(
+        signed_in = await self._signed_in(
             tokens, claims, tokens.id_token or id_token, tokens.refresh_token or refresh_token, before
         )
+        return signed_in._replace(told=tuple(sorted({*told, *signed_in.told})))
 
     async def _check(self, tokens: TokenAnswer, nonce: str | None) -> dict[str, Any]:
         expected = Expected(self.issuer, self.client_id, nonce, self.algorithms, tokens.access_token, self.tenants)
@@ -253,6 +265,7 @@ class Provider:
             session if isinstance(session, str) else "",
             refresh_token if len(refresh_token) <= _MAX_REFRESH_CHARACTERS else "",
             tokens.access_seconds,
+            tuple(sorted(told)),
         )
 
     async def _ask_for_tokens(self, form: dict[str, str]) -> TokenAnswer:
@@ -263,9 +276,8 @@ class Provider:
             "POST", metadata.token_endpoint, headers, urlencode(form).encode(), MAX_ANSWER_BYTES, TOKEN_TIMEOUT_SECONDS
         )
         if answer.status in (400, 401):
-            # The client is at fault, or the grant: only the latter says something about the person.
             error = _error_code(answer.body)
-            kind = GrantRefused if error == "invalid_grant" else SignInDeclined
+            kind = GrantRefused if error and error not in _NOT_THE_GRANT else SignInDeclined
             raise kind(f"the token endpoint answered {answer.status} {error}".rstrip())
         if answer.status != 200:
             raise ProviderUnreachable(f"the token endpoint answered {answer.status}")

@@ -231,13 +231,31 @@ class ProviderTest(SynchronousTestCase):
         self.assertEqual((second.id_token, second.refresh_token), (first.id_token, first.refresh_token))
 
     @pytest.mark.feature("AUTH-5")
+    def test_last_group(self) -> None:
+        """Who has left their last group is in none, also where only user information is told anew and leaves it out."""
+        self.idp.refreshes = True
+        self.idp.userinfo["groups"] = ["staff"]
+        first = self.redeem()
+        self.assertIn("groups", first.told)
+        self.idp.overrides["/token"] = as_json({"access_token": "at-2", "token_type": "Bearer"})
+        del self.idp.userinfo["groups"]
+        second = self.successResultOf(self.provider.refresh(first.refresh_token, first.id_token, first.told))
+        self.assertEqual((second.identity.groups, second.identity.user), ((), "alice@example.test"))
+        third = self.successResultOf(self.provider.refresh(second.refresh_token, second.id_token, second.told))
+        self.assertEqual(third.identity.groups, ())
+
+    @pytest.mark.feature("AUTH-5")
     def test_refresh_refused(self) -> None:
-        """A35: only ``invalid_grant`` says that it is over; an outage and a client at fault say nothing."""
+        """A35: a refused grant says that it is over; an outage and a client at fault say nothing about the person."""
         self.idp.refreshes = True
         first = self.redeem()
         for answer, kind in (
             (as_json({"error": "invalid_grant"}, 400), SignInEnded),
+            (as_json({"error": "invalid_request"}, 400), SignInEnded),
+            (as_json({"error": "interaction_required"}, 400), SignInEnded),
             (as_json({"error": "invalid_client"}, 401), SignInDeclined),
+            (as_json({"error": "temporarily_unavailable"}, 400), SignInDeclined),
+            (FetchedAnswer(400, {}, b"<html>"), SignInDeclined),
             (FetchedAnswer(503, {}, b""), ProviderUnreachable),
         ):
             self.idp.overrides["/token"] = answer
