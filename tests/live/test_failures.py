@@ -382,8 +382,9 @@ def test_a_connectors_logs_are_rotated(stack: Stack) -> None:
     """SIGHUP opens the access log anew; the channels stay."""
     assert stack.connector is not None
     before = stack.connector.text().count("connector.channel-up")
-    log = stack.folder / "connector-access.log"
-    log.rename(stack.folder / "connector-access.log.1")
+    name = stack.connector.log.stem
+    log = stack.folder / f"{name}-access.log"
+    log.rename(stack.folder / f"{name}-access.log.1")
     os.kill(stack.connector.pid, signal.SIGHUP)
     until("there is a new log", log.exists)
     ask(stack, "/after-rotation")
