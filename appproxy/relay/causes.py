@@ -56,7 +56,8 @@ def told(head: ResponseHead) -> Failed:
     side = kerberos.side if kerberos is not None else Side.CONNECTOR if sso else Side.CLIENT
     status = head.status if 400 <= head.status < 600 else 502
     code = head.cause if _NAME.fullmatch(head.cause) else "connector-failed"
-    return Failed(status, code, side, Phase.SSO if sso else Phase.REQUEST)
+    detail = f"{kerberos.says} {kerberos.remedy}" if kerberos is not None else ""
+    return Failed(status, code, side, Phase.SSO if sso else Phase.REQUEST, detail)
 
 
 def channel_lost() -> Failed:

@@ -44,19 +44,19 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def started(folder: Path, ports: Ports) -> Iterator[Running]:
+def started(folder: Path, ports: Ports, *more: str) -> Iterator[Running]:
     """A demo that has shown its box; stopped in the end, whatever happens."""
-    running = start(folder, ports)
+    running = start(folder, ports, *more)
     try:
         yield running
     finally:
         stop(running)
 
 
-def start(folder: Path, ports: Ports) -> Running:
+def start(folder: Path, ports: Ports, *more: str) -> Running:
     """Start a demo and wait for its box."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "appproxy.demo", "--port", str(ports.clients), "--state-dir", str(folder)],
+        [sys.executable, "-m", "appproxy.demo", "--port", str(ports.clients), "--state-dir", str(folder), *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
@@ -85,7 +85,7 @@ def free_ports() -> Ports:
     """Ports in the demo's own distances that nobody has at the moment."""
     for first in range(21443, 61443, 1000):
         ports = Ports.beginning(first)
-        if not ports.taken():
+        if not ports.taken(kerberos=True):
             return ports
     raise AssertionError("no free ports")
 

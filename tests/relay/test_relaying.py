@@ -144,6 +144,21 @@ class AnswerTests(RelayingTestCase):
         self.assertEqual(self.client.take(), b"more")
         self.assert_nothing_left()
 
+    @pytest.mark.feature("SSO-5")
+    def test_what_a_connector_says_itself(self) -> None:
+        """B-K2: a refusal of the connector's, not the origin's answer: our own page with name, side and phase."""
+        stream = self.begun(get(more=b"Accept: application/json\r\n" + COOKIE))
+        fields = [(b"Content-Length", b"0"), (b"Set-Cookie", b"a=b")]
+        head = ResponseHead(403, b"", fields, heads.CONNECTOR, Code.SSO, "kerberos-user-unknown", "sso")
+        stream.answer(head, end=True)
+        self.run_()
+        answer = self.client.take()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 403 Forbidden\r\n"), answer)
+        for part in (b'"code":"kerberos-user-unknown"', b'"side":"connector"', b'"phase":"sso"'):
+            self.assertIn(part, answer)
+        self.assertNotIn(b"Set-Cookie: a=b", answer)
+        self.assert_nothing_left()
+
     def test_unasked_switch(self) -> None:
         """C21: a 101 for a request that offered no upgrade never reaches the client."""
         for flags in (Flag.UPGRADE, 0, Flag.END, Flag.INFORMATIONAL):
