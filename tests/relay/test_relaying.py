@@ -154,8 +154,7 @@ class AnswerTests(RelayingTestCase):
         self.run_()
         answer = self.client.take()
         self.assertTrue(answer.startswith(b"HTTP/1.1 403 Forbidden\r\n"), answer)
-        for part in (b'"code":"kerberos-user-unknown"', b'"side":"connector"', b'"phase":"sso"'):
-            self.assertIn(part, answer)
+        self.assertTrue(answer.endswith(b"kerberos-user-unknown connector sso"), answer)
         self.assertNotIn(b"Set-Cookie: a=b", answer)
         self.assert_nothing_left()
 
