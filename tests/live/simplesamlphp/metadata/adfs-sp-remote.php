@@ -1,0 +1,5 @@
+<?php
+$metadata['urn:claims'] = [
+    'prp' => getenv('IDP_REPLY'),
+    'simplesaml.nameidattribute' => 'uid',
+];
