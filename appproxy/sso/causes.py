@@ -74,6 +74,11 @@ KEYTAB_OTHER = _cause(
     "The connector's keytab has no key of the principal in connector.toml.",
     "Compare with: klist -kte KEYTAB. The realm is in capitals, and names are compared letter by letter.",
 )
+CCACHE_STALE = _cause(
+    "ccache-stale",
+    "The credential cache in the settings has no ticket of the connector's account that is good.",
+    "See that whatever keeps it fresh runs: klist CCACHE.",
+)
 CONNECTOR_KEY = _cause(
     "connector-key",
     "The KDC does not accept the connector's key: the password was changed after the keytab was exported.",
@@ -311,7 +316,7 @@ _ACQUIRE: Final = {
     Number.IS_FOLDER: KEYTAB_MISSING,
     Number.BAD_KEYTAB: KEYTAB_BROKEN,
     Number.NOT_IN_KEYTAB: KEYTAB_OTHER,
-    Number.NO_CACHE: KEYTAB_MISSING,
+    Number.NO_CACHE: CCACHE_STALE,
     Number.PREAUTHENTICATION_FAILED: CONNECTOR_KEY,
     Number.BAD_INTEGRITY: CONNECTOR_KEY,
     Number.CLIENT_UNKNOWN: CONNECTOR_UNKNOWN,
@@ -320,7 +325,7 @@ _ACQUIRE: Final = {
     Number.KEY_EXPIRED: CONNECTOR_DISABLED,
     Number.POLICY: CONNECTOR_DISABLED,
     Number.ENCTYPE: ENCRYPTION,
-    Number.TICKET_EXPIRED: CONNECTOR_KEY,
+    Number.TICKET_EXPIRED: CCACHE_STALE,
 }
 _IMPERSONATE: Final = {
     Number.CLIENT_UNKNOWN: USER_UNKNOWN,

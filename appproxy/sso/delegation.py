@@ -18,23 +18,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from appproxy.sso.asking import RC4, Account, GssFailed, Number, Step, UserName
-from appproxy.sso.breaker import Breaker
 from appproxy.sso.causes import (
     KDC_BUSY,
-    KDC_SILENT,
-    KDC_UNREACHABLE,
     LIBRARY,
     PASSING,
     WEAK,
-    Cause,
     KerberosFailed,
     cause_of,
 )
-from appproxy.sso.locating import kdcs_of, reachable
-from appproxy.sso.workers import AllBusy, Workers
+from appproxy.sso.locating import kdcs_of
+from appproxy.sso.realms import Realm
+from appproxy.sso.workers import AllBusy
 
-#: Threads that ask the KDCs of one realm; measured, a KDC of one process is busy with two.
-THREADS: Final = 4
 #: Tickets that are kept; one is about 7 kB.
 MAX_TICKETS: Final = 8192
 #: A refusal is repeated for so long without asking again.
@@ -142,7 +137,7 @@ class Delegation:
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._refused: OrderedDict[_Key, tuple[float, KerberosFailed]] = OrderedDict()
         self._waiting: dict[_Key, list[Deferred[Ticket]]] = {}
-        self._realms: dict[str, _Realm] = {}
+        self._realms: dict[str, Realm] = {}
 
     def find(self, user: UserName, spn: str) -> Ticket | None:
         """The ticket that is at hand."""
@@ -207,11 +202,11 @@ class Delegation:
             raise KerberosFailed(KDC_BUSY, str(busy)) from None
         return await realm.watch(asking, partial(self._obtained, key), partial(self._not_obtained, key))
 
-    def _realm(self, spn: str) -> _Realm:
+    def _realm(self, spn: str) -> Realm:
         name = spn.rpartition("@")[2]
         if name not in self._realms:
             places = kdcs_of(name, self._config)
-            self._realms[name] = _Realm(name, places, float(self._settings.timeout), self._reactor)
+            self._realms[name] = Realm(name, places, float(self._settings.timeout), self._reactor)
         return self._realms[name]
 
     def _obtain(self, user: UserName, spn: str) -> Ticket:
@@ -270,86 +265,6 @@ class Delegation:
 
     def _broken(self, failure: Failure) -> None:
         self.log.failure("asking for a ticket failed inside the connector", failure, event="kerberos.broken")
-
-
-class _Realm:
-    """The KDCs of one realm: who may ask them now, and how long is waited for them."""
-
-    log = Logger()
-
-    def __init__(self, name: str, places: Sequence[tuple[str, int]], timeout: float, reactor: Any) -> None:
-        self.name = name
-        self.workers = Workers(reactor.callFromThread, THREADS, name=f"kerberos-{name}")
-        self._places = places
-        self._timeout = timeout
-        self._reactor = reactor
-        self._breaker = Breaker(reactor.seconds)
-        self._why = KDC_UNREACHABLE
-        self._answered_at = float("-inf")
-
-    async def admit(self) -> None:
-        """See that asking makes sense; :raises KerberosFailed: the KDCs failed a moment ago, or do so still."""
-        if not self._breaker.is_open:
-            return
-        if not self.workers.idle or not self._breaker.allows():
-            raise KerberosFailed(self._why, f"{self.name} failed a moment ago")
-        if self._places and not await reachable(self._reactor, self._places):
-            self._failed(KDC_UNREACHABLE)
-            raise KerberosFailed(KDC_UNREACHABLE, f"no KDC of {self.name} accepts a connection")
-
-    def watch(
-        self,
-        asking: Deferred[Ticket],
-        obtained: Callable[[Ticket], Ticket],
-        failed: Callable[[Exception], KerberosFailed],
-    ) -> Deferred[Ticket]:
-        """What becomes of *asking*, or a failure when it takes too long; an answer that comes late is of use still."""
-        outcome: Deferred[Ticket] = Deferred(lambda _: None)
-
-        def late() -> None:
-            if self._reactor.seconds() - self._answered_at < self._timeout:
-                outcome.errback(KerberosFailed(KDC_BUSY, f"{self.workers.pending} questions to {self.name} wait"))
-                return
-            self._failed(KDC_SILENT)
-            outcome.errback(KerberosFailed(KDC_SILENT, f"no answer of {self.name} within {self._timeout:g} s"))
-
-        def answered(ticket: Ticket) -> None:
-            self._succeeded()
-            try:
-                result: Ticket | Failure = obtained(ticket)
-            except KerberosFailed as refused:
-                result = Failure(refused)
-            finish(result)
-
-        def refused(failure: Failure) -> None:
-            problem = failed(failure.value)  # type: ignore[arg-type]
-            if problem.cause is KDC_UNREACHABLE:
-                self._failed(KDC_UNREACHABLE)
-            else:
-                self._succeeded()
-            finish(Failure(problem))
-
-        def finish(result: Ticket | Failure) -> None:
-            if not outcome.called:
-                timer.cancel()
-                outcome.callback(result)
-
-        timer = self._reactor.callLater(self._timeout, late)
-        asking.addCallbacks(answered, refused)
-        return outcome
-
-    def _succeeded(self) -> None:
-        self._answered_at = self._reactor.seconds()
-        if self._breaker.is_open:
-            self._breaker.succeeded()
-            self.log.info("the KDC of {realm} answers again", event="kerberos.kdc-back", realm=self.name)
-
-    def _failed(self, why: Cause) -> None:
-        self._why = why
-        self._breaker.failed()
-        self.log.warn(
-            "{says} {remedy} ({realm})", event="kerberos.kdc-failed", says=why.says, remedy=why.remedy, realm=self.name
-        )
 
 
 def _again(failed: KerberosFailed) -> KerberosFailed:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from appproxy.sso.asking import OWN_CONFIG, Account, GssFailed, Number, Step, UserName
+from appproxy.sso.causes import cause_of
 from tests.live.kdc import CONNECTOR, ORIGIN_SPN, Lab, require
 from tests.live.programs import ROOT
 
@@ -120,6 +121,18 @@ def test_a_ticket_alone(lab: Lab, library: Any, account: Account) -> None:
     ticket.destroy()
     with pytest.raises(krb5.Krb5Error):
         krb5.cc_get_principal(context, krb5.cc_resolve(context, ticket._cache.encode()))
+
+
+@pytest.mark.feature("SSO-4")
+def test_somebody_elses_cache(library: Any, account: Account, tmp_path: Path) -> None:
+    """The connector's own ticket may come from a cache that something else keeps fresh; a stale one is named."""
+    kept = Account(account.principal, "", f"FILE:{tmp_path / 'ccache'}")
+    with pytest.raises(GssFailed) as caught:
+        library.obtain(kept, ALICE, SPN)
+    assert cause_of(caught.value).code == "kerberos-ccache-stale"
+    library.initial(kept._replace(keytab=account.keytab))
+    ticket = library.obtain(kept, ALICE, SPN)
+    assert ticket.client == "alice@CORP.EXAMPLE"
 
 
 def test_nothing_on_disk(library: Any, account: Account) -> None:

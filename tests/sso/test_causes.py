@@ -17,6 +17,7 @@ from appproxy.sso.causes import CAUSES, KerberosFailed, cause_of
 TOLD = [
     (Step.ACQUIRE, Number.NO_FILE, None, "keytab-missing"),
     (Step.ACQUIRE, Number.BAD_KEYTAB, None, "keytab-broken"),
+    (Step.ACQUIRE, Number.NO_CACHE, None, "ccache-stale"),
     (Step.ACQUIRE, Number.NOT_IN_KEYTAB, None, "keytab-other"),
     (Step.ACQUIRE, Number.PREAUTHENTICATION_FAILED, None, "connector-key"),
     (Step.ACQUIRE, Number.BAD_INTEGRITY, None, "connector-key"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.sso import delegation
+from appproxy.sso import delegation, realms
 from appproxy.sso.asking import GssFailed, Number, Step, UserName
 from appproxy.sso.causes import KerberosFailed
 from appproxy.sso.delegation import REFUSED_SECONDS
@@ -174,7 +174,7 @@ class DelegationTests(SynchronousTestCase):
             self.assertEqual(places, [("dc1.corp.example", 88)])
             return next(answers)
 
-        self.patch(delegation, "reachable", reachable)
+        self.patch(realms, "reachable", reachable)
         self.library = self.realm.library
         self.refuse(Step.ACQUIRE, UNREACHABLE)
         self.assertEqual(self.refusal(), "kdc-unreachable")
