@@ -180,6 +180,11 @@ class FailuresTest(SynchronousTestCase):
         wrong = [each for each in sorted(shown) if str(each[1]) not in documented.get(each[0], "")]
         self.assertEqual(wrong, [])
 
+    def test_every_flaw_of_a_token(self) -> None:
+        """Each check that a token may fail is named where operators look for it."""
+        text = (DOCS / "providers.rst").read_text("utf-8").partition("When it does not work")[2]
+        self.assertEqual([flaw for flaw in preauth_failures.Flaw if f"``{flaw}``" not in text], [])
+
     def test_connectors_speak_of_nothing_else(self) -> None:
         """Each code that a connector resets a stream with has a meaning for clients."""
         for value in vars(connector_failures).values():

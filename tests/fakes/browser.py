@@ -69,16 +69,19 @@ def finish(work: Coroutine[Deferred[Any], Any, T]) -> T:
 
 
 class Rig:
-    """Everything that a sign-in touches, on one virtual clock that began at epoch second 1,800,000,000."""
+    """Everything that a sign-in touches, on one virtual clock that began at epoch second 1,800,000,000.
 
-    def __init__(self, *applications: Application) -> None:
+    :param provider: settings of the provider.
+    """
+
+    def __init__(self, *applications: Application, **provider: Any) -> None:
         self.clock = Clock()
         self.store = MemoryStore()
         self.applications = {application.id: application for application in applications or (HR, WIKI)}
         numbers = count()
         self.random = lambda n: next(numbers).to_bytes(4, "big") * (n // 4)
         self.idp = FakeProvider(self.epoch)
-        config = ProviderConfig(id="main", issuer=ISSUER, client_id="relay", client_secret="s3cret/+")
+        config = ProviderConfig(id="main", issuer=ISSUER, client_id="relay", client_secret="s3cret/+", **provider)
         self.provider = Provider(config, self.idp.fetch, self.clock.seconds, self.epoch)
         self.sealer = Sealer(bytes(32), self.random)
         self.sessions = Sessions(self.store, self.clock.seconds, self.epoch, self.random)

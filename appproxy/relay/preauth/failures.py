@@ -34,7 +34,6 @@ class Flaw(StrEnum):
     TOKEN_TYPE = "token-type"  # noqa: S105 - a name, no token
     USER_INFORMATION = "user-information"
     REFRESHED = "refreshed"
-    SESSION = "session"
     REPLAYED = "replayed"
 
 
