@@ -107,12 +107,15 @@ def clean_response(fields: Sequence[Field], upgrade: bool = False, drop: frozens
     return [field for field, name in zip(fields, names, strict=True) if name not in drop]
 
 
-def clean_trailers(fields: Iterable[Field]) -> list[Field]:
-    """A request's trailers without what no client says: what is not believed in a head is not believed later."""
+def clean_trailers(fields: Iterable[Field], drop: frozenset[bytes] = REQUEST_DROP) -> list[Field]:
+    """A request's trailers without what no client says: what is not believed in a head is not believed later.
+
+    :param drop: folded names; :data:`REQUEST_DROP`, perhaps with more.
+    """
     return [
         field
         for field in fields
-        if (name := field[0].translate(FOLD)) not in REQUEST_DROP and not name.startswith(_FORWARDED_PREFIX)
+        if (name := field[0].translate(FOLD)) not in drop and not name.startswith(_FORWARDED_PREFIX)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from appproxy.applications import Application, Segment, to_document
+from appproxy.applications import Application, RateLimits, Segment, to_document
 from appproxy.expressions import parse
 from appproxy.http.addresses import ExternalURL
 from appproxy.http.cors import CrossOriginRules
@@ -26,17 +26,21 @@ class Published:
         hosts need not trust each other.
     :ivar cors: the address's rules for scripts of other sites, if it has any.
     :ivar attended: the relay answers some or all requests by itself: for maintenance, or by *cors*.
-    :ivar drop: fields of requests that do not go on, folded; *drop_credential* with a program's credential among them.
+    :ivar drop: fields of requests that do not go on, folded; *drop_credential* with a program's credential among them,
+        *drop_trailers* of trailers.
     :ivar audiences: of access tokens that let programs in, without slashes at their ends; empty for none.
     :ivar credential: the field, in lower case, that has a program's credential.
+    :ivar rate: how often it may be asked, if there are limits.
     :ivar pinned: each client connection has one to the origin for itself.
+    :ivar tells_by_token: the origin gets a signed statement on who the user is.
     :ivar ping: seconds between pings to clients of idle WebSockets; 0: none.
     """
 
     __slots__ = (
         "_claims", "_groups", "application", "assignment", "attended", "audiences", "cors", "credential", "drop",
-        "drop_credential", "external", "id",
-        "origins", "ping", "pinned", "rules", "segment", "signs_in",
+        "drop_credential", "drop_trailers", "external", "id",
+        "origins", "ping", "pinned", "rate", "rules", "segment", "signs_in",
+        "tells_by_token",
     )  # fmt: skip
 
     def __init__(self, application: Application, segment: Segment | None = None, external_url: str = "") -> None:
@@ -62,9 +66,12 @@ class Published:
         if api.token_header:
             self.credential = api.token_header.lower().encode("ascii")
             self.drop |= {fold(self.credential)}
-        if application.identity_token.header:
+        self.tells_by_token = bool(application.identity_token.header)
+        if self.tells_by_token:
             self.drop |= {fold(application.identity_token.header.encode("ascii"))}
         self.drop_credential = self.drop | {fold(self.credential)}
+        self.drop_trailers = REQUEST_DROP | self.drop
+        self.rate = application.rate if application.rate != RateLimits() else None
         self.pinned = application.origin.pinned
         self.ping = float(application.timeouts.ping)
         told = [parse(text) for text in application.sso.expressions]

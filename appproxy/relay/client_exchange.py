@@ -184,7 +184,7 @@ class Reading:
         self.reserved, self.cookie = take_reserved(cookies) if cookies else ({}, None)
         self.binds = any(value[:9].lower().startswith(_BINDING) for value in head.known.get(b"authorization", ()))
         self.packed: Packed | None = None
-        self.packed_for: tuple[object, object] | None = None
+        self.packed_for: tuple[object, ...] | None = None
 
 
 #: Schemes of ``Authorization`` that may hold for a connection and not for one request (RFC 4559, MS-NTHT).

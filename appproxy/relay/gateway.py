@@ -23,6 +23,7 @@ from appproxy.relay.exchange import ClientGone, Exchange
 from appproxy.relay.pins import Pin, Pins, tunnel_of
 from appproxy.relay.preauth.cookies import REPLAY
 from appproxy.relay.programs import METADATA_PATH, Program, Unauthorised, challenge, shared
+from appproxy.relay.rates import ApplicationRates, Rates, TooManyRequests
 from appproxy.relay.relaying import Relaying
 from appproxy.relay.rules import Applying, Request
 from appproxy.relay.sessions import Session, Watcher
@@ -118,6 +119,8 @@ class Gateway:
     :param own: answers what is for the relay itself: its own host and the reserved paths of every host.
     :param fail: answers an exchange that failed.
     :param epoch: epoch seconds.
+    :param seconds: a monotonic clock.
+    :param vouch: writes the field in which origins get a signed statement on who the user is.
     :param record: is told of every finished exchange, with application, user, connector, cause and bytes up and down.
     """
 
@@ -134,6 +137,8 @@ class Gateway:
         fail: Fail,
         record: Callable[[ClientExchange, str, str, str, str, int, int], None],
         epoch: Callable[[], int] = lambda: int(time.time()),
+        seconds: Callable[[], float] = time.monotonic,
+        vouch: Callable[[Published, Identity], Field] | None = None,
     ) -> None:
         self.catalog = Catalog()
         self._host = host
@@ -145,6 +150,8 @@ class Gateway:
         self._fail = fail
         self._record = record
         self._epoch = epoch
+        self._rates = Rates(seconds)
+        self._vouch = vouch
 
     async def respond(self, exchange: ClientExchange) -> None:
         """Answer one exchange, whatever happens, and leave one access record."""
@@ -188,6 +195,9 @@ class Gateway:
         if exchange.scheme != published.external.scheme and exchange.scheme == "http":
             origin = published.origin(exchange.host).encode("ascii")
             return exchange.answer(308, [(b"Location", origin + exchange.head.target)])  # no cookie is looked at
+        if published.rate is not None:
+            trip.rates = self._rates.of(published.id, published.rate)
+            trip.rates.arrived(exchange.client)
         if published.attended and self._attend(exchange, published, trip):
             return None
         signed_in: SignedIn | None = None
@@ -197,6 +207,8 @@ class Gateway:
             if not await self._admit(exchange, published, trip):
                 return None
             signed_in = trip.signed_in
+            if trip.rates is not None and signed_in is not None:
+                trip.rates.identified((signed_in.identity.issuer, signed_in.identity.subject))
             if exchange.upgrade:
                 check_origin(exchange, published)
         await self._relay(exchange, published, signed_in, trip)
@@ -258,8 +270,11 @@ class Gateway:
             exchange.lasting = True
         repeatable = exchange.ended and not exchange.upgrade and pin is None
         identity = session.identity if session is not None else None
+        told: tuple[Field, ...] = ()
+        if published.tells_by_token and identity is not None and self._vouch is not None:
+            told = (self._vouch(published, identity),)
         try:
-            head = upward_head(exchange, published, identity, "" if pin is None else pin.affinity, trip.drop)
+            head = upward_head(exchange, published, identity, "" if pin is None else pin.affinity, trip.drop, told)
         except HeadTooLarge as refusal:
             raise causes.head_too_large(str(refusal)) from None
         tried: frozenset[Channel] = frozenset()
@@ -273,7 +288,7 @@ class Gateway:
                 break
             tried |= {channel}
             trip.connector = channel.connector
-            relaying = Relaying(exchange, published.cors, published.ping)
+            relaying = Relaying(exchange, published.cors, published.ping, published.drop_trailers)
             try:
                 relaying.carry(channel, head)
             except CannotOpen as refusal:
@@ -338,7 +353,7 @@ def _fields_of(exchange: ClientExchange, failure: AppproxyError, published: Publ
     """What the answer to a failed request says beside its page: to programs, and to scripts of other sites."""
     if published is None:
         return []
-    fields: list[Field] = []
+    fields: list[Field] = list(failure.fields) if isinstance(failure, TooManyRequests) else []
     if isinstance(failure, Unauthorised):
         fields.append(challenge(published.id, {**failure.parameters, **published.metadata_of(exchange.host)}))
     if published.cors is not None:
@@ -353,12 +368,13 @@ def _asks_for_robots(exchange: ClientExchange) -> bool:
 class Trip:
     """What the access record will say of one exchange."""
 
-    __slots__ = ("application", "cause", "connector", "down", "drop", "published", "signed_in", "up", "user")
+    __slots__ = ("application", "cause", "connector", "down", "drop", "published", "rates", "signed_in", "up", "user")
 
     def __init__(self) -> None:
         self.signed_in: SignedIn | None = None
         #: Fields that do not go on, where they are others than usual.
         self.drop: frozenset[bytes] | None = None
         self.published: Published | None = None
+        self.rates: ApplicationRates | None = None
         self.application = self.user = self.connector = self.cause = ""
         self.up = self.down = 0

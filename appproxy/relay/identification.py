@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +24,7 @@ from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import Sealer
 from appproxy.relay.security_events import SECURITY_EVENTS, SecurityEvents
 from appproxy.relay.sessions import Sessions
-from appproxy.relay.signin import SignIn
+from appproxy.relay.signin import Journey, SignIn
 from appproxy.store.interface import Store
 
 
@@ -34,6 +34,7 @@ class Identification:
     :param applications: gives the current ones, by id.
     :param epoch: epoch seconds.
     :param spawn: runs a coroutine that nobody waits for.
+    :param more: further addresses of the relay's host, with their methods.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Identification:
         applications: Callable[[], Mapping[str, Application]],
         epoch: Callable[[], int],
         spawn: Callable[[str, Coroutine[Deferred[Any], Any, None]], Any],
+        more: Mapping[bytes, tuple[Sequence[bytes], Journey]],
     ) -> None:
         random = secrets.token_bytes
         self.host = urlsplit(config.relay.public_url).hostname or ""
@@ -96,6 +98,7 @@ class Identification:
                 FRONT_CHANNEL: ((b"GET",), notices.front_channel),
                 SECURITY_EVENTS: ((b"POST",), events.receive),
                 OWN_SESSIONS: ((b"GET", b"HEAD", b"POST"), OwnSessions(self.preauth, store).serve),
+                **more,
             },
         )
         self.portal = Portal(self.preauth)

@@ -11,7 +11,7 @@ from appproxy.channel.stream import Stream
 from appproxy.errors import AppproxyError
 from appproxy.http.cors import CrossOriginRules
 from appproxy.http.guard import guard_response
-from appproxy.http.hops import clean_trailers
+from appproxy.http.hops import REQUEST_DROP, clean_trailers
 from appproxy.http.messages import Field, MalformedMessage, body_length
 from appproxy.http.websocket_frames import is_websocket
 from appproxy.relay import causes
@@ -30,15 +30,22 @@ class Relaying:
     """
 
     __slots__ = (
-        "_answered", "_cors", "_exchange", "_lost", "_ping", "_pinging", "_stream", "_upgraded", "_waiting", "cause",
-        "down", "finished", "up",
+        "_answered", "_cors", "_drop", "_exchange", "_lost", "_ping", "_pinging", "_stream", "_upgraded", "_waiting",
+        "cause", "down", "finished", "up",
     )  # fmt: skip
 
-    def __init__(self, exchange: ClientExchange, cors: CrossOriginRules | None = None, ping: float = 0.0) -> None:
+    def __init__(
+        self,
+        exchange: ClientExchange,
+        cors: CrossOriginRules | None = None,
+        ping: float = 0.0,
+        drop: frozenset[bytes] = REQUEST_DROP,
+    ) -> None:
         """Nothing is sent yet.
 
         :param cors: what the answer shall say about scripts of other sites, in place of what the origin says.
         :param ping: seconds of silence before the client of a WebSocket is pinged; 0: never.
+        :param drop: folded names of trailers that do not go on.
         """
         self.finished: Deferred[causes.Failed | None] = Deferred()
         self.cause = ""
@@ -53,6 +60,7 @@ class Relaying:
         self._answered = False  # and the request lasts
         self._lost = False
         self._ping = ping
+        self._drop = drop
         self._pinging: Pinging | None = None
 
     def carry(self, channel: Channel, head: RequestHead) -> None:
@@ -240,7 +248,7 @@ class Relaying:
             return
         if self._pinging is not None:
             stream.write(self._pinging.up_ended())
-        stream.finish(clean_trailers(trailers) if trailers else trailers)
+        stream.finish(clean_trailers(trailers, self._drop) if trailers else trailers)
         if self._answered:
             self._lost = True
             self._exchange.request_ended()

@@ -48,6 +48,8 @@ from appproxy.relay.enrolment import Enrolment
 from appproxy.relay.front import Front, FrontSettings, Patience
 from appproxy.relay.gateway import RESERVED, Gateway, NoApplication
 from appproxy.relay.identification import Identification
+from appproxy.relay.identity_tokens import SECRET as IDENTITY_TOKEN_SECRET
+from appproxy.relay.identity_tokens import IdentityTokens, make_key
 from appproxy.relay.node import LEASE_SECONDS, NodeName
 from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import KEY_BYTES, Sealer
@@ -168,6 +170,8 @@ class RelayService(Service):
         publish_authorities(authorities, config.relay.state_dir)
         key = await self._store.write(stored_secrets.get_or_create, "sealing", lambda: secrets.token_bytes(KEY_BYTES))
         sealer = Sealer(key, secrets.token_bytes)
+        pem = await self._store.write(stored_secrets.get_or_create, IDENTITY_TOKEN_SECRET, make_key)
+        identity_tokens = IdentityTokens(pem, config.relay.public_url, now)
         self._access = AccessLog.open(config.logging, reactor)
         self._rendering = Rendering(epoch=now)
         people = Identification(
@@ -179,6 +183,7 @@ class RelayService(Service):
             applications=lambda: self._gateway.catalog.applications,
             epoch=now,
             spawn=self._tasks.spawn,
+            more={b"jwks": ((b"GET", b"HEAD"), identity_tokens.serve_keys)},
         )
         self._sessions, self._signin, self._portal = people.sessions, people.signin, people.portal
         preauth, relay_host = people.preauth, people.host
@@ -192,6 +197,8 @@ class RelayService(Service):
             own=self._answer_own,
             fail=self._rendering.fail,
             record=self._record,
+            seconds=reactor.seconds,
+            vouch=identity_tokens.field,
         )
         admission = Admission(authorities, self._store, now)
         self._channels = Channels(

@@ -46,7 +46,7 @@ class Throttle:
     def wait(self, address: str) -> float:
         """Count a try of *address*; returns 0 if it may, else the seconds until it may, and nothing is counted."""
         now = self._seconds()
-        source = _source(address)
+        source = source_of(address)
         bucket = self._sources.pop(source, None) or _Bucket(self._each.burst, now)
         # The youngest last: the oldest are forgotten first.
         self._sources[source] = bucket
@@ -66,7 +66,8 @@ def _refill(bucket: _Bucket, rate: Rate, now: float) -> float:
     return max(0.0, (1 - bucket.left) * rate.seconds)
 
 
-def _source(address: str) -> str:
+def source_of(address: str) -> str:
+    """Who counts as one: an IPv4 address, or an IPv6 network of 64 bits, which one person can fill."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

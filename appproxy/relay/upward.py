@@ -29,21 +29,23 @@ def upward_head(
     identity: Identity | None,
     affinity: str = "",
     drop: frozenset[bytes] | None = None,
+    told: tuple[Field, ...] = (),
 ) -> RequestHead:
     """The request as the connector gets it; what a client repeats is packed once.
 
     :param affinity: names the client's connection, if it shall have one to the origin for itself.
     :param drop: folded names of fields that do not go on, if others than usual for this application; the same for the
         same identity.
+    :param told: further fields of the relay's own.
     :raises LoopDetected: it has been here too often.
     :raises appproxy.wire.heads.HeadTooLarge: no channel would carry it.
     """
     reading = exchange.reading
     packed = reading.packed
-    if packed is None or reading.packed_for != (published, identity):
+    if packed is None or reading.packed_for != (published, identity, told):
         packed = Packed(
             Standing(
-                fields=upward_fields(exchange, published.drop if drop is None else drop),
+                fields=[*upward_fields(exchange, published.drop if drop is None else drop), *told],
                 application=published.id,
                 client=exchange.client,
                 identity=None if identity is None else published.outline(identity),
@@ -53,7 +55,7 @@ def upward_head(
             )
         )
         if len(packed.octets) <= MAX_KNOWN_BYTES:
-            reading.packed, reading.packed_for = packed, (published, identity)
+            reading.packed, reading.packed_for = packed, (published, identity, told)
     head = exchange.head
     return RequestHead(head.method, head.target, packed, exchange.request_id, exchange.length, affinity)
 
