@@ -7,6 +7,7 @@ The provider is another site than the application, so its forms come without the
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,10 @@ from tests.live.stack import IMPORTABLE, Stack
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page, Request
 
-pytest.importorskip("onelogin.saml2", reason="python3-saml is not installed: pip install python3-saml")
+try:
+    import onelogin.saml2.auth  # noqa: F401
+except Exception as error:  # xmlsec has one of its own where it and lxml were not built alike
+    pytest.skip(f"no working python3-saml ({error}): pip install python3-saml", allow_module_level=True)
 pytestmark = pytest.mark.live
 
 SESSION = "__Host-appproxy-session"
@@ -51,11 +55,15 @@ external_url = "https://translated.localhost:PORT/claims/"
 internal_url = "http://127.0.0.1:TRANSLATED/crm/"
 connector_group = "hq"
 assigned = { groups = ["staff"] }
+translate = { bodies = true }
 sign_in = { cross_site_posts = ["/claims/saml/acs", "/claims/federation"] }
 [[application.rule]]
 paths = ["/claims/saml/metadata"]
 sign_in = "public"
 """
+#: Signed by nobody.
+FORGED = b"""<samlp:Response xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" ID="_1" Version="2.0">
+<samlp:Status><samlp:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Success"/></samlp:Status></samlp:Response>"""
 #: Sends a form from whatever page is open.
 SEND = """([action, values]) => {
     const form = document.createElement("form");
@@ -162,8 +170,7 @@ def test_sign_in(stack: Claims, visit: Callable[..., None], name: str) -> None:
         sign_in_at_provider(page, "alice", "looking-glass")
         greeted(page, "alice", wanted)
         assert page.text_content("#groups") == "2: café & crème"
-        inside = page.text_content("#here") or ""
-        assert (inside == wanted) is (name == "identical"), inside
+        assert page.text_content("#here") == wanted
         photograph(page, f"saml-{name}")
         [assertion] = [each for each in assertions if each.url == f"{base}/saml/acs"]
         sent = assertion.all_headers()
@@ -236,7 +243,7 @@ def test_logout(stack: Claims, visit: Callable[..., None], name: str) -> None:
 
 @pytest.mark.feature("SCN-11", "AUTH-9")
 def test_no_other_forms(stack: Claims, visit: Callable[..., None]) -> None:
-    """The provider's site may send its forms where the application takes them, signed in or not, and nowhere else."""
+    """The provider's site may send its forms where the application takes them, and nowhere else."""
     base = stack.bases["identical"]
 
     def play(context: BrowserContext) -> None:
@@ -246,7 +253,7 @@ def test_no_other_forms(stack: Claims, visit: Callable[..., None]) -> None:
         sign_in_at_provider(page, "alice", "looking-glass")
         greeted(page, "alice", f"{base}/")
         stack.came("identical")
-        others = ("/transfer", "/saml/acs/", "/saml/ACS", "/saml/acs/more", "/saml/acs;x", "//saml/acs")
+        others = ("/transfer", "/", "/saml/acs/", "/saml/ACS", "/saml/acs/more", "/saml/acs%2Fmore", "/saml")
         for path in others:
             page.goto(f"{stack.idp.address}/resources/default.css")
             page.evaluate(SEND, [f"{base}{path}", {"amount": "1000"}])
@@ -254,7 +261,7 @@ def test_no_other_forms(stack: Claims, visit: Callable[..., None]) -> None:
             page.wait_for_load_state()
             assert [each for each in stack.came("identical") if not each.startswith("GET ")] == [], path
         page.goto(f"{stack.idp.address}/resources/default.css")
-        page.evaluate(SEND, [f"{base}/saml/acs?a=b", {"SAMLResponse": "AAAA"}])
+        page.evaluate(SEND, [f"{base}/saml/acs?a=b", {"SAMLResponse": b64encode(FORGED).decode()}])
         page.wait_for_selector("text=Refused")
         assert stack.came("identical") == ["POST /saml/acs"]
 
