@@ -23,7 +23,7 @@ from appproxy.config.provider import ProviderConfig, TransmitterConfig
 from appproxy.config.relay import RelayConfig
 from appproxy.connector import failures as connector_failures
 from appproxy.errors import AppproxyError
-from appproxy.relay import causes, gateway, upgrades, upward
+from appproxy.relay import causes, gateway, identity_tokens, programs, rates, upgrades, upward
 from appproxy.relay.preauth import failures as preauth_failures
 from appproxy.units import Duration, Size
 from appproxy.wire import control, frames, windows
@@ -34,7 +34,7 @@ DOCS = ROOT / "docs"
 REQUIRED = "required"
 _TITLE = re.compile(r"^(.+)\n([-~=^])\2+\n", re.MULTILINE)
 _KEY = re.compile(r"^``([a-z0-9_]+)`` — (.+)$", re.MULTILINE)
-_THREAT = re.compile(r"\b[ACDFLMNRS][0-9]{2}\b")
+_THREAT = re.compile(r"\b[ACDFHLMNRS][0-9]{2}\b")
 
 
 def read_keys(page: str) -> dict[str, dict[str, str]]:
@@ -172,7 +172,7 @@ class FailuresTest(SynchronousTestCase):
         shown = {(code, status) for status, code, _, _ in (*causes.CAUSES.values(), causes.OTHERWISE)}
         made = (causes.channel_lost(), causes.no_connector(), causes.head_too_large(""), AppproxyError())
         shown |= {(failure.code, failure.status) for failure in made}
-        for module in (gateway, preauth_failures, upgrades, upward):
+        for module in (gateway, identity_tokens, preauth_failures, programs, rates, upgrades, upward):
             for value in vars(module).values():
                 if isinstance(value, type) and issubclass(value, AppproxyError) and value.__module__ == module.__name__:
                     shown.add((value.code, value.status))

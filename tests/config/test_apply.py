@@ -55,6 +55,34 @@ MISTAKES = {
     written(sign_in='{ cross_site_posts = ["acs"] }'): (
         HR + "sign_in.cross_site_posts[0]: 'acs' is not a plain path; write for instance \"/saml/acs\""
     ),
+    written(api='{ scopes = ["read"] }'): HR + "api.scopes: needs audiences: what the tokens are for",
+    written(api='{ audiences = ["a b"] }'): (
+        HR + "api.audiences[0]: 'a b' has spaces, quotes or other than ASCII in it"
+    ),
+    written(api='{ audiences = ["a"], token_header = "Cookie" }'): (
+        HR + "api.token_header: Cookie is written by the relay or connector itself; choose another header"
+    ),
+    written(api='{ audiences = ["a"] }', preauthentication='"passthrough"'): (
+        HR + "api: has no effect with passthrough, which knows no users; remove it"
+    ),
+    written(rate="{ user = 5 }", preauthentication='"passthrough"'): (
+        HR + "rate.user: has no effect with passthrough, which knows no users; remove it"
+    ),
+    written(rate="{ user = -1 }"): HR + "rate.user: cannot be less than 0, which is any number",
+    written(rate="{ burst = 5 }"): HR + "rate.burst: has no effect without user, address or application",
+    written(rate='{ user = 5, interval = "0s" }'): HR + "rate.interval: must be longer than nothing",
+    written(identity_token="{ groups = true }"): (
+        HR + "identity_token.header: is missing; say which header gets the token"
+    ),
+    written(identity_token='{ header = "AUTHORIZATION" }'): (
+        HR + "identity_token.header: AUTHORIZATION is for programs' tokens already; choose another"
+    ),
+    written(
+        identity_token='{ header = "x.user" }', sso='{ mode = "header", header = [{ name = "X-User", value = "user" }] }'
+    ): HR + "identity_token.header: x.user is for sso.header already; choose another",
+    written(identity_token='{ header = "X-Id", lifetime = "2h" }'): (
+        HR + "identity_token.lifetime: must be more than nothing and at most 1h"
+    ),
     written() + written(): HR + 'id: there are two applications "hr"; ids are unique',
     written() + written(id='"pay"', external_url='"https://HR.example.com:443"'): (
         "apps.toml: application[pay].external_url: https://hr.example.com/ belongs to application hr; "
@@ -286,9 +314,9 @@ class TestReading(Written):
         (application,) = self.read(written(connector_group='["hq"]')).applications
         self.assertEqual(application.connector_group, "hq")
 
-    def test_keys_of_later_releases_may_ask_for_nothing(self) -> None:
-        """A file with everything of later releases turned off is accepted."""
-        self.read(written(rule="[]", api="{}"))
+    def test_what_asks_for_nothing(self) -> None:
+        """Empty tables are accepted."""
+        self.read(written(rule="[]", api="{}", rate="{}", identity_token="{}"))
 
     @pytest.mark.feature("PUB-5")
     def test_segments(self) -> None:
