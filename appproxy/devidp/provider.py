@@ -1,4 +1,4 @@
-"""An honest small OpenID provider: authorization code with PKCE, RS256, user information, sign-out.
+"""An honest small OpenID provider: authorization code with PKCE, RS256, refresh, user information, sign-out.
 
 It keeps everything but its key in memory; a restart signs everybody out.  Requests and answers are values, so that no
 test needs a socket.
@@ -24,6 +24,7 @@ from appproxy.devidp.users import Client, User, UsersFile
 
 COOKIE = "appproxy-development-idp"
 CODE_SECONDS, TOKEN_SECONDS, PENDING_SECONDS = 60, 300, 600
+REFRESH_SECONDS = 86400
 #: Nobody develops with more sign-ins at a time; the oldest go.
 _MAX_KEPT = 1000
 Parameters = Mapping[str, str]
@@ -118,6 +119,8 @@ class DevelopmentProvider:
         self._pending: dict[str, Pending] = {}
         self._codes: dict[str, Grant] = {}
         self._access: dict[str, Grant] = {}
+        #: Each refresh token is good once.
+        self._refresh: dict[str, Grant] = {}
         self._sessions: dict[str, SignedIn] = {}
         public: dict[str, Any] = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
         self._jwk = {name: public[name] for name in ("kty", "n", "e")}
@@ -156,10 +159,10 @@ class DevelopmentProvider:
                 "end_session_endpoint": self.issuer + "/logout",
                 "response_types_supported": ["code"],
                 "response_modes_supported": ["query"],
-                "grant_types_supported": ["authorization_code"],
+                "grant_types_supported": ["authorization_code", "refresh_token"],
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": ["RS256"],
-                "scopes_supported": ["openid", "profile", "email"],
+                "scopes_supported": ["openid", "profile", "email", "offline_access"],
                 "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
                 "code_challenge_methods_supported": ["S256"],
                 "authorization_response_iss_parameter_supported": True,
@@ -256,31 +259,49 @@ class DevelopmentProvider:
         client = self._authenticate(request)
         if client is None:
             return _json({"error": "invalid_client"}, 401, ("WWW-Authenticate", 'Basic realm="development"'))
-        if form.get("grant_type") != "authorization_code":
-            return _json({"error": "unsupported_grant_type"}, 400)
+        match form.get("grant_type"):
+            case "authorization_code":
+                grant = self._redeem(form)
+            case "refresh_token":
+                grant = self._continue(form)
+            case _:
+                return _json({"error": "unsupported_grant_type"}, 400)
+        if grant is None or grant.until <= self._epoch() or grant.client != client:
+            return _json({"error": "invalid_grant"}, 400)
+        access = self._random_text()
+        _keep(self._access, access, grant._replace(until=self._epoch() + TOKEN_SECONDS))
+        told: dict[str, Any] = {
+            "access_token": access,
+            "token_type": "Bearer",
+            "expires_in": TOKEN_SECONDS,
+            "scope": grant.scope,
+            "id_token": self._id_token(grant, access),
+        }
+        if "offline_access" in grant.scope.split():
+            told["refresh_token"] = refresh = self._random_text()
+            _keep(self._refresh, refresh, grant._replace(nonce="", until=self._epoch() + REFRESH_SECONDS))
+        return _json(told)
+
+    def _redeem(self, form: Parameters) -> Grant | None:
+        """What a code stands for."""
         # Whatever is wrong with it: a code that was shown once is used up.
         grant = self._codes.pop(form.get("code", ""), None)
         verifier = form.get("code_verifier", "").encode("utf-8", "replace")
         challenge = urlsafe_b64encode(sha256(verifier).digest()).rstrip(b"=").decode()
         if (
             grant is None
-            or grant.until <= self._epoch()
-            or grant.client != client
             or grant.redirect_uri != form.get("redirect_uri")
             or not hmac.compare_digest(grant.challenge.encode(), challenge.encode())
         ):
-            return _json({"error": "invalid_grant"}, 400)
-        access = self._random_text()
-        _keep(self._access, access, grant._replace(until=self._epoch() + TOKEN_SECONDS))
-        return _json(
-            {
-                "access_token": access,
-                "token_type": "Bearer",
-                "expires_in": TOKEN_SECONDS,
-                "scope": grant.scope,
-                "id_token": self._id_token(grant, access),
-            }
-        )
+            return None
+        return grant
+
+    def _continue(self, form: Parameters) -> Grant | None:
+        """What a refresh token stands for; nothing any more once its browser has signed out here."""
+        grant = self._refresh.pop(form.get("refresh_token", ""), None)
+        if grant is None or not any(session.sid == grant.sid for session in self._sessions.values()):
+            return None
+        return grant
 
     def _authenticate(self, request: Request) -> Client | None:
         client_id, secret = request.form.get("client_id", ""), request.form.get("client_secret", "")

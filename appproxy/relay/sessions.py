@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from appproxy.identity import Identity
 from appproxy.store.feed import SESSION_CHANGED, SESSION_ENDED
@@ -152,7 +153,7 @@ class Sessions:
         self._grace_seconds = grace_seconds
         self._by_handle: dict[bytes, Session] = {}
         self._by_hash: dict[bytes, Session] = {}
-        self._asking: dict[bytes, list[Deferred[None]]] = {}
+        self._asking: dict[bytes, list[Deferred[Session | None]]] = {}
         self._ended: dict[bytes, None] = {}
         #: Those that end, unless used, before the next tick is over: looked at every second.
         self._ending: set[Session] = set()
@@ -184,19 +185,22 @@ class Sessions:
             return known
         if not _HANDLE.fullmatch(handle):
             return None
-        while (waiting := self._asking.get(handle)) is not None:
-            turn: Deferred[None] = Deferred()
+        if (waiting := self._asking.get(handle)) is not None:
+            turn: Deferred[Session | None] = Deferred()
             waiting.append(turn)
-            await turn
-            if (known := self.peek(handle)) is not None:
-                return known
+            return await turn
         self._asking[handle] = []
+        outcome: Session | Failure | None = None
         try:
-            return await self._renewed(await self._ask(handle))
+            outcome = await self._renewed(await self._ask(handle))
+            return outcome
+        except BaseException:
+            outcome = Failure()
+            raise
         finally:
             for turn in self._asking.pop(handle, []):
                 if not turn.called:
-                    turn.callback(None)
+                    turn.callback(outcome)
 
     async def _renewed(self, session: Session | None) -> Session | None:
         """The session, refreshed if that is due; None if the provider has ended it."""

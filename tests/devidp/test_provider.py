@@ -17,7 +17,7 @@ from appproxy.config.provider import ProviderConfig
 from appproxy.devidp.provider import COOKIE, Answer, DevelopmentProvider, Request
 from appproxy.devidp.users import Client, User, UsersFile
 from appproxy.relay.preauth.attempts import Attempt
-from appproxy.relay.preauth.failures import SignInDeclined
+from appproxy.relay.preauth.failures import SignInDeclined, SignInEnded
 from appproxy.relay.preauth.fetching import FetchedAnswer
 from appproxy.relay.preauth.provider import Provider, SignedIn
 from tests.fakes.idp import rsa_key
@@ -95,6 +95,24 @@ class DevelopmentProviderTest(SynchronousTestCase):
     def redeem(self, code: str) -> SignedIn:
         """The relying party's part."""
         return self.successResultOf(self.party.redeem(code, ATTEMPT.verifier, BACK, "n-1"))
+
+    @pytest.mark.feature("AUTH-14", "AUTH-5")
+    def test_refresh(self) -> None:
+        """With ``offline_access`` a sign-in is refreshed by tokens that work once, until its browser signs out here."""
+        scope = "openid profile email offline_access"
+        first = self.redeem(self.back(self.sign_in(scope=scope))["code"])
+        self.clock.advance(240)
+        second = self.successResultOf(self.party.refresh(first.refresh_token, first.id_token))
+        self.assertEqual(second.identity.user, "alice")
+        self.failureResultOf(self.party.refresh(first.refresh_token, first.id_token), SignInEnded)
+        self.browse(f"{ISSUER}/logout?{urlencode({'id_token_hint': second.id_token})}")
+        self.failureResultOf(self.party.refresh(second.refresh_token, second.id_token), SignInEnded)
+
+    def test_no_refresh(self) -> None:
+        """Who does not ask for it gets no refresh token, and made-up ones are worth nothing."""
+        first = self.redeem(self.back(self.sign_in())["code"])
+        self.assertEqual(first.refresh_token, "")
+        self.failureResultOf(self.party.refresh("made-up", first.id_token), SignInEnded)
 
     @pytest.mark.feature("AUTH-14", "AUTH-2")
     def test_sign_in(self) -> None:

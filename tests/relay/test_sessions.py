@@ -147,6 +147,23 @@ class SessionsTest(SynchronousTestCase):
         found = {id(self.successResultOf(each)) for each in waiting}
         self.assertEqual((len(found), self.store.reads), (1, 1))
 
+    def test_asked_together_for_nothing(self) -> None:
+        """Many requests with a handle that is none (any more), or while the store is away, cost one read, too."""
+        for away in (False, True):
+            self.store.hold = hold = Deferred()
+            reads = self.store.reads
+            waiting = [Deferred.fromCoroutine(self.sessions.find(b"x" * 43)) for _ in range(20)]
+            if away:
+                hold.errback(StoreUnavailable())
+            else:
+                hold.callback(None)
+            for each in waiting:
+                if away:
+                    self.failureResultOf(each, StoreUnavailable)
+                else:
+                    self.assertIsNone(self.successResultOf(each))
+            self.assertEqual(self.store.reads, reads + 1)
+
     @pytest.mark.feature("AUTH-4")
     def test_idle(self) -> None:
         """S11: unused for too long it ends; used in time it goes on."""
