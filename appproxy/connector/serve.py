@@ -14,7 +14,7 @@ from appproxy.channel.stream import Stream
 from appproxy.connector.assignments import Assigned, Assignments
 from appproxy.connector.carriage import Carriage
 from appproxy.connector.deadlines import Deadlines, Limit
-from appproxy.connector.exchange import Asked, OriginResponse
+from appproxy.connector.exchange import Asked, OriginResponse, RequestBody
 from appproxy.connector.failures import ExchangeTimeout, MalformedRequest, OriginNotHTTP, reset_code
 from appproxy.connector.origin import Origins
 from appproxy.connector.places import Place
@@ -111,12 +111,11 @@ class Serving:
         if prepared is None or prepared.application is not application:
             prepared = await _prepare(head, application)
         place = prepared.place
-        tunnel = head.method in TUNNEL_METHODS
         pool = place.pool
         signer = prepared.signer
         if head.affinity:
             pool = self.reservations.pool(stream.channel, head.affinity, pool)
-        elif tunnel or prepared.pinned:
+        elif prepared.pinned or head.method in TUNNEL_METHODS:
             raise MalformedRequest("no client connection to pin it to")
         elif signer is not None:
             pool = self._users.pool(pool, signer.user.text)
@@ -125,30 +124,11 @@ class Serving:
         if head.length and body is None:
             raise MalformedRequest("a length without a body")
 
-        def send(sign: Signing | None = None) -> Deferred[OriginResponse]:
-            asked = Asked(
-                pool,
-                head.method,
-                place.target_up(head.target),
-                prepared.lines,
-                lambda interim: _pass_interim(stream, place.translation, interim),
-                length=head.length,
-                chunked=body is not None and head.length is None,
-                upgrade=upgrade,
-                more=[(b"X-Request-ID", head.request_id.encode("utf-8"))] if head.request_id else (),
-                patience=max(pool.first_byte, pool.idle) if tunnel else None,
-                sign=sign,
-            )
-            if pool.total and not tunnel and not upgrade:
-                if carriage.limit is not None:
-                    carriage.limit.stop()
-                carriage.limit = Limit(self._deadlines, pool.total, partial(_overrun, asked, pool))
-            return self._origins.ask(asked, body)
-
         if signer is None:
-            response = await send()
+            response = await self._send(carriage, prepared, pool, body, upgrade)
             fields = _framed_once(response.head)
         else:
+            send = partial(self._send, carriage, prepared, pool, body, upgrade)
             response = await ask_signed(signer, send, carriage)
             fields = without_challenges(_framed_once(response.head))
 
@@ -171,6 +151,37 @@ class Serving:
         else:
             stream.answer(down)
             await carriage.deliver(response)
+
+    def _send(
+        self,
+        carriage: Carriage,
+        prepared: Prepared,
+        pool: Pool,
+        body: RequestBody | None,
+        upgrade: bool,
+        sign: Signing | None = None,
+    ) -> Deferred[OriginResponse]:
+        """Ask the origin; fires when its answer begins."""
+        head, place = carriage.head, prepared.place
+        tunnel = head.method in TUNNEL_METHODS
+        asked = Asked(
+            pool,
+            head.method,
+            place.target_up(head.target),
+            prepared.lines,
+            lambda interim: _pass_interim(carriage.stream, place.translation, interim),
+            length=head.length,
+            chunked=body is not None and head.length is None,
+            upgrade=upgrade,
+            more=[(b"X-Request-ID", head.request_id.encode("utf-8"))] if head.request_id else (),
+            patience=max(pool.first_byte, pool.idle) if tunnel else None,
+            sign=sign,
+        )
+        if pool.total and not tunnel and not upgrade:
+            if carriage.limit is not None:
+                carriage.limit.stop()
+            carriage.limit = Limit(self._deadlines, pool.total, partial(_overrun, asked, pool))
+        return self._origins.ask(asked, body)
 
 
 def _overrun(asked: Asked, pool: Pool) -> None:
