@@ -43,6 +43,10 @@ _TEMPLATES = {
 <form method="post" action="/logout">{% for each, value in hidden %}
 <input type="hidden" name="{{ each }}" value="{{ value }}">{% endfor %}
 <button>Sign out</button></form>{% endblock %}""",
+    "signed-out": """{% extends "base" %}{% block main %}<p>You are signed out here.</p>
+{% for each in frames %}<iframe src="{{ each }}" width="1" height="1" title="Signing out" hidden></iframe>{% endfor %}
+{% if address %}<meta http-equiv="refresh" content="1;url={{ address }}">
+<p><a href="{{ address }}">Continue</a></p>{% endif %}{% endblock %}""",
     "front": """{% extends "base" %}{% block main %}<p>Issuer: <code>{{ issuer }}</code></p>
 <p>Users: {{ users|join(", ") }}</p>{% endblock %}""",
 }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, NamedTuple
-from urllib.parse import unquote_plus, urlencode
+from urllib.parse import unquote_plus, urlencode, urlsplit
 
 import jwt
 import msgspec
@@ -76,6 +76,11 @@ class Pending(NamedTuple):
 
     parameters: Parameters
     until: int
+
+
+def with_query(address: str, parameters: Parameters) -> str:
+    """Add *parameters* to an address that may have a query already."""
+    return f"{address}{'&' if '?' in address else '?'}{urlencode(parameters)}" if parameters else address
 
 
 def _page(status: int, template: str, fields: tuple[tuple[str, str], ...] = (), **values: Any) -> Answer:
@@ -157,6 +162,8 @@ class DevelopmentProvider:
                 "userinfo_endpoint": self.issuer + "/userinfo",
                 "jwks_uri": self.issuer + "/jwks",
                 "end_session_endpoint": self.issuer + "/logout",
+                "frontchannel_logout_supported": True,
+                "frontchannel_logout_session_supported": True,
                 "response_types_supported": ["code"],
                 "response_modes_supported": ["query"],
                 "grant_types_supported": ["authorization_code", "refresh_token"],
@@ -236,9 +243,8 @@ class DevelopmentProvider:
 
     def _back(self, asked: Parameters, **answer: str) -> Answer:
         state = {"state": asked["state"]} if "state" in asked else {}
-        address = asked["redirect_uri"]
-        query = urlencode({**answer, **state, "iss": self.issuer})
-        return Answer(303, (("Location", f"{address}{'&' if '?' in address else '?'}{query}"),), b"")
+        address = with_query(asked["redirect_uri"], {**answer, **state, "iss": self.issuer})
+        return Answer(303, (("Location", address),), b"")
 
     def _session(self, request: Request) -> SignedIn | None:
         handle = self._handle(request)
@@ -354,11 +360,29 @@ class DevelopmentProvider:
         client = self._users.find_client(hint.get("aud") or asked.get("client_id", ""))
         address = asked.get("post_logout_redirect_uri", "")
         forget = ("Set-Cookie", f"{COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")
+        back = ""
         if client is not None and address in client.post_logout_redirect_uris:
-            query = urlencode({"state": asked["state"]}) if "state" in asked else ""
-            joint = ("&" if "?" in address else "?") if query else ""
-            return Answer(303, (("Location", address + joint + query), forget), b"")
+            back = with_query(address, {"state": asked["state"]} if "state" in asked else {})
+        frames = self._frames(session.sid) if session is not None else []
+        if frames:
+            return self._show_frames(frames, back, forget)
+        if back:
+            return Answer(303, (("Location", back), forget), b"")
         return _page(200, "base", (forget,), title="Signed out", text="You are signed out here.")
+
+    def _frames(self, sid: str) -> list[str]:
+        """Where clients hear of it in the browser (OpenID Connect Front-Channel Logout)."""
+        addresses = [each.frontchannel_logout_uri for each in self._users.client if each.frontchannel_logout_uri]
+        return [with_query(each, {"iss": self.issuer, "sid": sid}) for each in addresses]
+
+    def _show_frames(self, frames: list[str], back: str, forget: tuple[str, str]) -> Answer:
+        answer = _page(200, "signed-out", (forget,), title="Signed out", frames=frames, address=back)
+        origins = " ".join(sorted({"{0.scheme}://{0.netloc}".format(urlsplit(each)) for each in frames}))
+        fields = [
+            (name, f"{value}; frame-src {origins}" if name == "Content-Security-Policy" else value)
+            for name, value in answer.fields
+        ]
+        return answer._replace(fields=tuple(fields))
 
     def _hint(self, token: str) -> dict[str, Any]:
         """The claims of an ID token of ours, expired or not; empty for anything else."""

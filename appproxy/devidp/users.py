@@ -13,6 +13,7 @@
     client_secret = "development"
     redirect_uris = ["https://proxy.localhost:4443/.appproxy/callback"]
     post_logout_redirect_uris = ["https://proxy.localhost:4443/.appproxy/signed-out"]
+    frontchannel_logout_uri = "https://proxy.localhost:4443/.appproxy/front-channel-logout"
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_secret: str
     redirect_uris: tuple[str, ...]
     post_logout_redirect_uris: tuple[str, ...] = ()
+    #: Shown in a frame with ``iss`` and ``sid`` when somebody signs out; empty: nowhere.
+    frontchannel_logout_uri: str = ""
 
     def __repr__(self) -> str:
         """Without the secret."""

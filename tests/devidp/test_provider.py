@@ -96,6 +96,24 @@ class DevelopmentProviderTest(SynchronousTestCase):
         """The relying party's part."""
         return self.successResultOf(self.party.redeem(code, ATTEMPT.verifier, BACK, "n-1"))
 
+    @pytest.mark.feature("AUTH-14", "AUTH-6")
+    def test_front_channel_logout(self) -> None:
+        """Clients with an address for it hear of a sign-out in a frame, and the person comes back afterwards."""
+        told = "https://proxy.localhost/front?x=1"
+        client = Client("relay", "s+/", (BACK,), (AFTER,), told)
+        numbers = count()
+        self.idp = DevelopmentProvider(
+            ISSUER, UsersFile(USERS.user, (client,)), rsa_key("key-1"), self.epoch, lambda: f"random-{next(numbers)}"
+        )
+        signed_in = self.redeem(self.back(self.sign_in())["code"])
+        query = {"id_token_hint": signed_in.id_token, "post_logout_redirect_uri": AFTER, "state": "s"}
+        answer = self.browse(f"{ISSUER}/logout?{urlencode(query)}")
+        page = answer.body.decode().replace("&amp;", "&")
+        frame = f"{told}&{urlencode({'iss': ISSUER, 'sid': signed_in.provider_session})}"
+        self.assertIn(f'<iframe src="{frame}"', page)
+        self.assertIn(f"url={AFTER}?state=s", page)
+        self.assertIn("frame-src https://proxy.localhost", dict(answer.fields)["Content-Security-Policy"])
+
     @pytest.mark.feature("AUTH-14", "AUTH-5")
     def test_refresh(self) -> None:
         """With ``offline_access`` a sign-in is refreshed by tokens that work once, until its browser signs out here."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
@@ -22,6 +23,12 @@ from appproxy.relay.preauth.failures import ProviderUnreachable
 from appproxy.relay.preauth.fetching import TreqFetch
 from appproxy.relay.preauth.provider import Provider
 from tests.fakes.certificates import Authority
+from tests.live.chromium import opened, sign_in
+from tests.live.programs import BIN, Program, free_ports, listens
+from tests.live.stack import Stack
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
 
 BACK = "https://proxy.localhost/.appproxy/callback"
 USERS = f"""
@@ -101,3 +108,73 @@ async def test_development_provider(tmp_path: Path) -> None:
         assert (signed_in.identity.user, signed_in.identity.groups) == ("alice", ("hr",))
     finally:
         await service.stopService()
+
+
+USERS_OF_FRAMES = """
+[[user]]
+name = "alice"
+password = "wonder"
+[[client]]
+client_id = "relay"
+client_secret = "development"
+redirect_uris = ["{relay}/.appproxy/callback"]
+frontchannel_logout_uri = "{relay}/.appproxy/front-channel-logout"
+"""
+PROVIDER_OF_FRAMES = """
+[[provider]]
+id = "dev"
+issuer = "http://localhost:{port}"
+client_id = "relay"
+client_secret = "development"
+allow_http = true
+"""
+APPLICATION = """
+[[connector_group]]
+name = "hq"
+[[application]]
+id = "app"
+external_url = "https://app.localhost:PORT/"
+internal_url = "ORIGIN/"
+connector_group = "hq"
+assigned = { everyone = true }
+"""
+
+
+@pytest.mark.live
+@pytest.mark.feature("AUTH-6")
+def test_front_channel_logout(tmp_path: Path, visit: Callable[..., None]) -> None:
+    """Signing out at the provider ends the relay's sessions by a frame of its page, in a real browser."""
+    with Stack(tmp_path) as stack:
+        stack.write("users.toml", USERS_OF_FRAMES.format(relay=stack.public_url))
+        [port] = free_ports(1)
+        arguments = [
+            BIN / "appproxy",
+            "idp",
+            "serve",
+            "--users",
+            "users.toml",
+            "--port",
+            str(port),
+            "--state-dir",
+            "idp",
+        ]
+        stack.add(Program("idp", arguments, tmp_path)).wait_for(lambda: listens(port), "the provider listens")
+        stack.relay_more = PROVIDER_OF_FRAMES.format(port=port)
+        stack.start(APPLICATION)
+
+        def play(context: BrowserContext) -> None:
+            page = opened(context)
+            page.goto(stack.address("app"))
+            sign_in(page, "alice", "wonder")
+            page.wait_for_url(stack.address("app"))
+            provider = context.new_page()
+            provider.goto(f"http://localhost:{port}/logout")
+            with provider.expect_response("**/front-channel-logout*") as framed:
+                provider.click("button:has-text('Sign out')")
+            assert framed.value.status == 200
+            page.goto(stack.address("app"))
+            page.wait_for_selector("#password")
+
+        visit(play)
+        assert stack.relay is not None
+        assert "logout.front-channel: dev ended 2 sessions" in stack.relay.text()
