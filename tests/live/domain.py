@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.live.clients import FETCHES, Answer, Browser
-from tests.live.kdc import ORIGIN_SPN, Lab
+from tests.live.kdc import MANY, ORIGIN_SPN, Lab
 from tests.live.programs import BIN, Deployment, Program, free_ports, listens
 
 PASSWORD = "wonderland"
 SESSION = "__Host-appproxy-session"
 #: By name at the provider: claims.
 USERS: dict[str, dict[str, str]] = {
+    **{name: {} for name in MANY},
     "alice": {"upn": "alice@corp.example", "onpremisessamaccountname": "alice"},
     "bob": {"onpremisessamaccountname": "bob", "onpremisesuserprincipalname": "bob@corp.example"},
     "carol.smith@contoso.example": {"onpremisessamaccountname": "carol"},

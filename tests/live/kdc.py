@@ -19,7 +19,10 @@ from tests.live.programs import Program, free_ports
 FAKETIME = list(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 ORIGIN_SPN = "HTTP/origin.corp.example"
 CONNECTOR = "svc-connector"
+#: As many as a test wants at once.
+MANY = [f"user-{number}" for number in range(8)]
 ACCOUNTS = (
+    *map(Account, MANY),
     Account("alice"),
     Account("bob"),
     Account("carol", alias="carol.smith@contoso.example"),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.live.clients import FETCHES
 from tests.live.domain import Domain
-from tests.live.kdc import Lab, require
+from tests.live.kdc import MANY, Lab, require
 from tests.live.programs import until
 
 require()
@@ -108,15 +108,14 @@ def test_named_causes(domain: Domain) -> None:
 @pytest.mark.feature("SSO-4")
 def test_never_mixed_up(domain: Domain) -> None:
     """B-K8: eight users, fifty requests each, all at once: every answer is that of its own user."""
-    names = ["alice", "bob"] * 4
-    browsers = [domain.signed_in(name)[0] for name in names]
+    browsers = [domain.signed_in(name)[0] for name in MANY]
 
     def ask(position: int) -> set[str]:
         return {domain.fetch(browsers[position]).text.strip() for _ in range(50)}
 
     with ThreadPoolExecutor(8) as pool:
         heard = list(pool.map(ask, range(8)))
-    assert heard == [{f"{name}@CORP.EXAMPLE"} for name in names]
+    assert heard == [{f"{name}@CORP.EXAMPLE"} for name in MANY]
 
 
 def test_clients_authorization_stays_here(domain: Domain) -> None:
