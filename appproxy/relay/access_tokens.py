@@ -20,7 +20,7 @@ from appproxy.relay.policy import Decision, StepUp
 from appproxy.relay.preauth.access_tokens import AccessToken, check_access_token
 from appproxy.relay.preauth.failures import IdentityRefused, ProviderMisconfigured, TokenRefused
 from appproxy.relay.preauth.provider import Provider
-from appproxy.relay.programs import OutOfScope, SignInTooWeak, Unauthorised
+from appproxy.relay.programs import OutOfScope, StepUpNeeded, Unauthorised, stronger
 from appproxy.relay.rules import Applying
 from appproxy.relay.sessions import Watcher
 
@@ -84,10 +84,10 @@ class Bearer:
             return OutOfScope(reasons, missing)
         where = {"authorization_uri": self._authorization_uri} if self._authorization_uri else {}
         if self.token.takes_claims:
-            return SignInTooWeak(
+            return StepUpNeeded(
                 reasons, {**where, "error": "insufficient_claims", "claims": claims_wanted(step_up, now)}
             )
-        return SignInTooWeak(reasons, {**where, **stronger(step_up)})
+        return StepUpNeeded(reasons, {**where, **stronger(step_up)})
 
     def watch(self, watcher: Watcher) -> None:
         """Tell *watcher* when the token has ended."""
@@ -102,19 +102,6 @@ class Bearer:
         watchers, self._watchers = self._watchers, set()
         for watcher in watchers:
             watcher.session_ended()
-
-
-def stronger(step_up: StepUp) -> dict[str, str]:
-    """What tells a program how its user has to sign in (RFC 9470)."""
-    parameters = {
-        "error": "insufficient_user_authentication",
-        "error_description": "A stronger or more recent sign-in is needed",
-    }
-    if step_up.acr:
-        parameters["acr_values"] = " ".join(step_up.acr)
-    if step_up.max_age:
-        parameters["max_age"] = str(step_up.max_age)
-    return parameters
 
 
 def claims_wanted(step_up: StepUp, now: int) -> str:

@@ -21,8 +21,9 @@ from appproxy.relay.catalog import Catalog, Published
 from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.exchange import ClientGone, Exchange
 from appproxy.relay.pins import Pin, Pins, tunnel_of
+from appproxy.relay.policy import StepUp
 from appproxy.relay.preauth.cookies import REPLAY
-from appproxy.relay.programs import METADATA_PATH, Program, Unauthorised, challenge, shared
+from appproxy.relay.programs import METADATA_PATH, Program, StepUpNeeded, Unauthorised, challenge, shared
 from appproxy.relay.rates import ApplicationRates, Rates, TooManyRequests
 from appproxy.relay.relaying import Relaying
 from appproxy.relay.rules import Applying, Request
@@ -74,6 +75,9 @@ class PreAuthentication(Protocol):
 
     async def challenge(self, exchange: Exchange, published: Published) -> None:
         """Answer somebody who is not signed in."""
+
+    async def step_up(self, exchange: Exchange, published: Published, step_up: StepUp) -> None:
+        """Answer somebody whose sign-in is too old, or too weak, for this."""
 
     async def replay(self, exchange: ClientExchange, session: Session) -> bool:
         """Let a request stand for one that was kept while its user signed in; True if it does now."""
@@ -251,6 +255,10 @@ class Gateway:
             decision = published.assignment.decide(session.identity)
         else:
             decision = applying.decide(session.identity, self._epoch())
+        if decision.step_up is not None:
+            trip.cause = StepUpNeeded.code
+            await self._preauth.step_up(exchange, published, decision.step_up)
+            return False
         if not decision.allowed:
             raise NotAssigned(", ".join(decision.reasons))
         return True

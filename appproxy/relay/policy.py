@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
 
 from appproxy.applications import Application
 from appproxy.identity import Identity
 
 
 class StepUp(NamedTuple):
-    """How a user has to sign in again: within so many seconds (0: any time), in one of these ways (``acr``)."""
+    """How a user has to sign in again: within so many seconds (0: any time), in one of these ways, by such a method."""
 
     max_age: int
     acr: tuple[str, ...]
+    amr: tuple[str, ...] = ()
 
 
 class Decision(NamedTuple):
@@ -63,3 +65,19 @@ class Assignment:
             if not identity.groups and "_claim_names" in identity.claims:
                 return GROUPS_UNKNOWN
         return NOT_ASSIGNED
+
+
+def signed_in_by(identity: Identity, acr: Collection[str]) -> bool:
+    """Whether the sign-in was one of these: by ``acr``, or by the list that Microsoft Entra has in ``acrs``."""
+    if str(identity.claims.get("acr", "")) in acr:
+        return True
+    return not set(acr).isdisjoint(texts_of(identity.claims.get("acrs")))
+
+
+def texts_of(value: Any) -> Iterable[str]:
+    """A claim's value, or values, as rules write them."""
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list | tuple):
+        return [str(member) for member in value]
+    return () if value is None else (("true" if value else "false") if isinstance(value, bool) else str(value),)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http.messages import Field
 from appproxy.identity import Identity
-from appproxy.relay.policy import Decision
+from appproxy.relay.policy import Decision, StepUp
 
 if TYPE_CHECKING:
     from appproxy.http.cors import CrossOriginRules, Known
@@ -43,10 +43,13 @@ class OutOfScope(Unauthorised):
         super().__init__(detail, {"error": "insufficient_scope", **named})
 
 
-class SignInTooWeak(Unauthorised):
+class StepUpNeeded(Unauthorised):
     """The user has to sign in again, or in another way, before this is open to them."""
 
     code, phase = "step-up", Phase.POLICY
+
+    def __init__(self, detail: str, parameters: Mapping[str, str]) -> None:
+        super().__init__(detail, parameters)
 
 
 class Program(Protocol):
@@ -67,6 +70,19 @@ class Program(Protocol):
 
     def unwatch(self, watcher: Watcher, /) -> None:
         """Undo :meth:`watch`."""
+
+
+def stronger(step_up: StepUp) -> dict[str, str]:
+    """What tells a program how its user has to sign in (RFC 9470)."""
+    parameters = {
+        "error": "insufficient_user_authentication",
+        "error_description": "A stronger or more recent sign-in is needed",
+    }
+    if step_up.acr:
+        parameters["acr_values"] = " ".join(step_up.acr)
+    if step_up.max_age:
+        parameters["max_age"] = str(step_up.max_age)
+    return parameters
 
 
 def challenge(realm: str, parameters: Mapping[str, str]) -> Field:

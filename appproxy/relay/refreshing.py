@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from appproxy.identity import Identity
 from appproxy.relay.preauth.failures import (
     IdentityRefused,
     ProviderMisconfigured,
@@ -36,6 +37,10 @@ RETRY_SECONDS = 30
 MARGIN_SECONDS, MARGIN_SHARE = 60, 5
 #: So often, and for so many times, it is looked whether another relay has done it.
 _LOOK_SECONDS, _LOOKS = 0.25, 40
+
+
+#: Claims on how somebody signed in, which some providers tell but once.
+_OF_THE_SIGN_IN = ("acr", "acrs", "amr", "auth_time")
 
 
 class Tokens(msgspec.Struct, array_like=True, frozen=True):
@@ -146,6 +151,7 @@ class Refreshing:
             return await self._end(record, over)
         except SignInFailed as problem:
             return await self._postpone(record, problem)
+        signed_in = signed_in._replace(identity=_continued(record.identity, signed_in.identity))
         times = self._times.of(signed_in, now)
         sealed = seal_tokens(self._sealer, signed_in)
         changed = await self._store.write(
@@ -203,3 +209,10 @@ class Refreshing:
                 )
             await deferLater(self._clock, _LOOK_SECONDS)  # type: ignore[arg-type]
         return None
+
+
+def _continued(before: Identity, now: Identity) -> Identity:
+    """What a refresh says of somebody, with what only a sign-in can say as it was then (OpenID Connect Core 12.2)."""
+    kept = {name: before.claims[name] for name in _OF_THE_SIGN_IN if name in before.claims and name not in now.claims}
+    claims = {**now.claims, **kept}
+    return msgspec.structs.replace(now, claims=claims, authenticated_at=before.authenticated_at)

@@ -48,6 +48,10 @@ _BY_CODE = {
     "provider-unreachable": Words("The identity provider does not answer", "Please try again in a minute."),
     "provider-misconfigured": Words("Signing in is not set up right", "Your administrator can find out why."),
     "token-refused": Words("You were not signed in", "The identity provider's answer did not stand up to its checks."),
+    "sign-in-too-weak": Words(
+        "This needs another sign-in", "The identity provider did not sign you in as this page asks for."
+    ),
+    "step-up": Words("This needs another sign-in", "Sign in again, as the application asks for here."),
     "maintenance": Words("This application is being worked on", "It will be back. Please try again in a while."),
     "identity-refused": Words("You cannot be signed in", "The identity provider did not tell a name that can be used."),
 }

@@ -12,12 +12,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from appproxy.applications import Application, Rule, Who
 from appproxy.identity import Identity
-from appproxy.relay.policy import GROUPS_UNKNOWN, Assignment, Decision, StepUp
+from appproxy.relay.policy import GROUPS_UNKNOWN, Assignment, Decision, StepUp, signed_in_by, texts_of
 from appproxy.times import Window
 
 SignIn = Literal["required", "optional", "public"]
@@ -56,7 +56,7 @@ class People:
         """Whether *identity* is one of them; compared exactly, letter case included."""
         if self._everyone or identity.user in self._users or not self._groups.isdisjoint(identity.groups):
             return True
-        return any(not wanted.isdisjoint(_texts(identity.claims.get(name))) for name, wanted in self._claims.items())
+        return any(not wanted.isdisjoint(texts_of(identity.claims.get(name))) for name, wanted in self._claims.items())
 
     def unknown(self, identity: Identity) -> bool:
         """Whether the groups that would tell are not known."""
@@ -109,11 +109,11 @@ class Compiled:
     def lacks(self, identity: Identity, now: int) -> StepUp | None:
         """What the user's sign-in is short of."""
         stale = bool(self._max_age) and now - identity.authenticated_at > self._max_age
-        weak = bool(self._acr) and not _is_signed_in_by(identity, self._acr)
-        other = bool(self._amr) and self._amr.isdisjoint(_texts(identity.claims.get("amr")))
+        weak = bool(self._acr) and not signed_in_by(identity, self._acr)
+        other = bool(self._amr) and self._amr.isdisjoint(texts_of(identity.claims.get("amr")))
         if not (stale or weak or other):
             return None
-        return StepUp(self._max_age if stale or other else 0, self._acr)
+        return StepUp(self._max_age if stale else 0, self._acr, tuple(sorted(self._amr)))
 
 
 class Applying:
@@ -189,21 +189,6 @@ def _allowed(rules: Iterable[Compiled], identity: Identity) -> Decision | None:
 def fold_path(path: bytes) -> bytes:
     """A canonical path as the laxest origin reads it: no letter case; no dots, spaces, NTFS streams at ends."""
     return b"/".join([_UNSEEN.sub(b"", _UNSEEN.sub(b"", segment)) for segment in path.lower().split(b"/")])
-
-
-def _texts(value: Any) -> Iterable[str]:
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, list | tuple):
-        return [str(member) for member in value]
-    return () if value is None else (("true" if value else "false") if isinstance(value, bool) else str(value),)
-
-
-def _is_signed_in_by(identity: Identity, acr: tuple[str, ...]) -> bool:
-    """Whether the sign-in was one of these: by ``acr``, or by the list that Microsoft Entra has in ``acrs``."""
-    if str(identity.claims.get("acr", "")) in acr:
-        return True
-    return not set(acr).isdisjoint(_texts(identity.claims.get("acrs")))
 
 
 def _is_within(client: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:

@@ -39,6 +39,7 @@ from appproxy.relay.preauth.failures import (
 )
 from appproxy.relay.preauth.oidc import MAX_LOOKED_AT, MAX_ROUNDS, OpenIDConnect, passing_site
 from appproxy.relay.preauth.provider import Provider, SignedIn, with_query
+from appproxy.relay.preauth.stepping_up import asked_for, check_stepped_up, is_stepped_up
 from appproxy.relay.refreshing import RefreshTimes, seal_tokens
 from appproxy.relay.sessions import hash_handle
 from appproxy.relay.signout import SignOut
@@ -171,14 +172,19 @@ class SignIn:
                 raise SignInMalformed("no such provider")
             provider = oidc.provider(named or next(iter(oidc.providers), ""))
         root = await oidc.root(exchange, provider.id)
-        if root is not None:
+        step_up = wish.step_up if wish is not None else None
+        if root is not None and (step_up is None or is_stepped_up(root.identity, step_up, oidc.epoch())):
             # A fragment goes along by itself: the browser takes it from redirect to redirect.
             return self._onward(exchange, root.handle_hash, wish, [])
         if not exchange.navigation:
             return oidc.rendering.explain(exchange, 401, "sign-in-required", Side.CLIENT, Phase.SIGN_IN)
         attempt, state, fields = oidc.attempts.begin(provider.id, wish, exchange.reserved)
         address = await provider.authorization_address(
-            redirect_uri=self._redirect_uri, state=state, nonce=attempt.nonce, challenge=attempt.challenge
+            redirect_uri=self._redirect_uri,
+            state=state,
+            nonce=attempt.nonce,
+            challenge=attempt.challenge,
+            **asked_for(step_up, provider.issuer),
         )
         if wish is not None and self._may_have_fragment(exchange, wish):
             name, age = fragment_cookie(state).decode(), oidc.sign_in_seconds
@@ -226,7 +232,10 @@ class SignIn:
             provider = oidc.provider(attempt.provider)
             code = await self._read_answer(provider, parameters)
             signed_in = await provider.redeem(code, attempt.verifier, self._redirect_uri, attempt.nonce)
-            root, cookies = await self._root_for(exchange, provider, signed_in)
+            step_up = attempt.wish.step_up if attempt.wish is not None else None
+            if step_up is not None:
+                check_stepped_up(signed_in.identity, step_up, oidc.epoch())
+            root, cookies = await self._root_for(exchange, provider, signed_in, step_up is not None)
         except (SignInFailed, StoreUnavailable) as error:
             self._failed(exchange, error)
             shown = error if isinstance(error, SignInFailed) else SignInUnavailable()
@@ -272,14 +281,19 @@ class SignIn:
             raise SignInDeclined("the answer has no code")
         return parameters["code"]
 
-    async def _root_for(self, exchange: Exchange, provider: Provider, signed_in: SignedIn) -> tuple[bytes, list[Field]]:
+    async def _root_for(
+        self, exchange: Exchange, provider: Provider, signed_in: SignedIn, stepped_up: bool
+    ) -> tuple[bytes, list[Field]]:
         """The relay's own session for somebody who has just signed in: its handle's hash and the cookies to set.
 
-        A session that this browser has already goes on if it is the same person's (two tabs came back), else it ends.
+        A session that this browser has already goes on if it is the same person's (two tabs came back, or they have
+        *stepped up*, which is then known of all that came from it), else it ends.
         """
         oidc, identity = self._oidc, signed_in.identity
         old = await oidc.root(exchange, provider.id)
         if old is not None and (old.identity.issuer, old.identity.subject) == (identity.issuer, identity.subject):
+            if stepped_up:
+                await self._renew(old.handle_hash, signed_in)
             return old.handle_hash, []
         handle, now = oidc.sessions.new_handle(), oidc.epoch()
         due, wait, deadline = self._times.of(signed_in, now)
@@ -306,6 +320,14 @@ class SignIn:
         oidc.sessions.remember(handle, record)
         return record.handle_hash, [set_cookie(oidc.root_cookie(provider.id), handle)]
 
+    async def _renew(self, root: bytes, signed_in: SignedIn) -> None:
+        oidc = self._oidc
+        times, sealed = self._times.of(signed_in, oidc.epoch()), seal_tokens(oidc.sealer, signed_in)
+        changed = await self._store.write(
+            sessions.refreshed, root, signed_in.identity, sealed, signed_in.provider_session, times
+        )
+        oidc.sessions.renewed(changed, signed_in.identity, times[0], times[1])
+
     # At an application's host
 
     async def _redeem_ticket(self, exchange: Exchange) -> None:
@@ -318,9 +340,10 @@ class SignIn:
         binding = oidc.binding(exchange)
         if current is not None and current.parent == ticket.root:
             bound = binding is not None and hash_binding(binding) == wish.binding and ticket.until > oidc.epoch()
-            return oidc.rendering.redirect(
-                exchange, target, self._replay(wish, application, current.handle_hash) if bound else ()
-            )
+            fields = self._replay(wish, application, current.handle_hash) if bound else []
+            if wish.step_up is not None:
+                fields.append(oidc.another_round(exchange, application))
+            return oidc.rendering.redirect(exchange, target, fields)
         if binding is None and oidc.rounds(exchange).count == 0:
             raise SignInUnknown("a ticket without its binding cookie")
         if binding is None or hash_binding(binding) != wish.binding:

@@ -116,6 +116,9 @@ class FakePreauth:
     async def identify(self, exchange: Any, application: Any) -> Any:
         return None
 
+    async def step_up(self, exchange: Any, published: Any, step_up: Any) -> None:
+        exchange.answer(302, [(b"Location", b"/again")])
+
     async def challenge(self, exchange: Any, published: Any) -> None:
         exchange.answer(401, [(b"WWW-Authenticate", b"Bearer")], b"who?")
 

@@ -59,6 +59,14 @@ class GatewayTests(SynchronousTestCase):
         self.bench.sends(self.client, get(path=b"/x"))
         self.assertEqual(len(self.bench.pair.opener.streams), 1)
 
+    @pytest.mark.feature("AUTH-1", "POL-2")
+    def test_stepping_up(self) -> None:
+        """Somebody whose sign-in is too weak for a path is asked for another, and nothing reaches the origin."""
+        application = msgspec.structs.replace(APPLICATIONS[0], rule=(Rule(paths=("/pay/",), acr=("mfa",)),))
+        self.bench.gateway.catalog = Catalog([application])
+        self.assertIn(b"Location: /again", self.asked(get(path=b"/pay/x")))
+        self.assertEqual((self.bench.pair.opener.streams, self.bench.records[-1][4]), ([], "step-up"))
+
     def test_stranger_is_challenged(self) -> None:
         """A01, A05: without a session nothing reaches a connector; neither does an upgrade."""
         self.assertIn(b"401", self.asked(get(more=b"")))

@@ -96,6 +96,16 @@ class RefreshingTest(SynchronousTestCase):
         self.rig.clock.advance(1)
         self.assertEqual((self.status(), self.refreshes()), (200, 2))
 
+    @pytest.mark.feature("POL-2")
+    def test_nobody_grows_younger(self) -> None:
+        """Any number of refreshes says nothing of when, and how, somebody signed in, whatever the tokens leave out."""
+        signed_in = self.session().identity.authenticated_at
+        for _ in range(4):
+            self.rig.clock.advance(241)
+            self.assertEqual(self.status(), 200)
+        self.assertGreater(self.rig.idp.count("/token"), 3)
+        self.assertEqual(self.session().identity.authenticated_at, signed_in)
+
     def test_without_a_refresh_token(self) -> None:
         """A provider that gives none is never asked."""
         rig = Rig()

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from appproxy.relay.policy import StepUp
 from appproxy.relay.preauth.cookies import ATTEMPT, FRAGMENT, expire_cookie, set_cookie
 from appproxy.relay.preauth.failures import SignInExpired, SignInMalformed, SignInUnknown
 from appproxy.relay.sealing import MAX_SEALED_CHARACTERS, Sealer, Unsealable
@@ -40,6 +41,8 @@ class Wish(msgspec.Struct, array_like=True, frozen=True):
     kept: bytes = b""
     #: It is for a frame: whoever signs in does so in a window of its own.
     framed: bool = False
+    #: How the person has to sign in, signed in or not.
+    step_up: StepUp | None = None
 
 
 class Attempt(msgspec.Struct, array_like=True, frozen=True):
@@ -210,10 +213,11 @@ class Attempts:
         binding: bytes,
         kept: bytes = b"",
         framed: bool = False,
+        step_up: StepUp | None = None,
     ) -> Wish:
         """A wish that holds as long as a sign-in may take; *binding* is the cookie's value."""
         until = self._epoch() + self._seconds
-        return Wish(application, scheme, authority, target, hash_binding(binding), until, kept, framed)
+        return Wish(application, scheme, authority, target, hash_binding(binding), until, kept, framed, step_up)
 
     def seal_ticket(self, root: bytes, wish: Wish) -> str:
         """Issue a ticket for the holder of the session with handle hash *root*."""

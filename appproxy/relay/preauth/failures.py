@@ -79,6 +79,12 @@ class GrantRefused(SignInDeclined):
 
 class SignInUnavailable(SignInFailed):
     """Sign-ins cannot be recorded at the moment because the store is away."""
+class SignInTooWeak(SignInFailed):
+    """The provider did not sign the person in as strongly, or as recently, as a rule of the application asks."""
+
+    code, status = "sign-in-too-weak", 403
+
+
 
     code, status = "sign-in-unavailable", 503
 

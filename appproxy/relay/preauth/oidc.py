@@ -16,12 +16,13 @@ from appproxy.http.addresses import ExternalURL, is_under
 from appproxy.http.messages import Field
 from appproxy.relay.exchange import Exchange, PayloadTooLarge
 from appproxy.relay.keeping import Keeping
+from appproxy.relay.policy import StepUp
 from appproxy.relay.preauth.attempts import Attempts, random_text
 from appproxy.relay.preauth.cookies import BINDING, ROUNDS, SESSION, SameSite, expire_cookie, set_cookie
 from appproxy.relay.preauth.failures import ProviderMisconfigured, SignInFailed, SignInLoops, SignInUnavailable
 from appproxy.relay.preauth.provider import Provider, with_query
 from appproxy.relay.preauth.targets import is_safe_target
-from appproxy.relay.programs import challenge, shared
+from appproxy.relay.programs import StepUpNeeded, challenge, shared, stronger
 from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import Sealer, Unsealable
 from appproxy.relay.sessions import Session, Sessions
@@ -170,24 +171,40 @@ class OpenIDConnect:
         elif not exchange.navigation and (application.compat != "entra" or b"upgrade" in known):
             self._unauthorised(exchange, published, self._authorization_uri(application))
         else:
-            try:
-                await self._redirect(exchange, application)
-            except PayloadTooLarge:
-                # Nothing of it is kept: a person is told before they sign in, not after.
-                link = self.root_path(application, exchange).decode()
-                self.rendering.explain(
-                    exchange, 401, "sign-in-first", Side.CLIENT, Phase.SIGN_IN, link=link, link_text="Sign in"
-                )
-            except SignInFailed as error:
-                self.rendering.fail(
-                    exchange, error, [expire_cookie(ROUNDS)], link=self.root_path(application, exchange).decode()
-                )
+            await self._send_to_sign_in(exchange, application)
 
-    def _unauthorised(self, exchange: Exchange, published: Published, parameters: Mapping[str, str]) -> None:
+    async def step_up(self, exchange: Exchange, published: Published, step_up: StepUp) -> None:
+        """Answer somebody who has to sign in again, or in another way: as :meth:`challenge` does."""
+        application = published.application
+        if exchange.navigation:
+            await self._send_to_sign_in(exchange, application, step_up)
+        else:
+            parameters = {**stronger(step_up), **self._authorization_uri(application)}
+            self._unauthorised(exchange, published, parameters, StepUpNeeded.code)
+
+    async def _send_to_sign_in(
+        self, exchange: Exchange, application: Application, step_up: StepUp | None = None
+    ) -> None:
+        try:
+            await self._redirect(exchange, application, step_up)
+        except PayloadTooLarge:
+            # Nothing of it is kept: a person is told before they sign in, not after.
+            link = self.root_path(application, exchange).decode()
+            self.rendering.explain(
+                exchange, 401, "sign-in-first", Side.CLIENT, Phase.SIGN_IN, link=link, link_text="Sign in"
+            )
+        except SignInFailed as error:
+            self.rendering.fail(
+                exchange, error, [expire_cookie(ROUNDS)], link=self.root_path(application, exchange).decode()
+            )
+
+    def _unauthorised(
+        self, exchange: Exchange, published: Published, parameters: Mapping[str, str], code: str = "sign-in-required"
+    ) -> None:
         fields = [challenge(published.id, {**parameters, **published.metadata_of(exchange.host)})]
         if published.cors is not None:
             fields += shared(published.cors, exchange.head.known)
-        self.rendering.explain(exchange, 401, "sign-in-required", Side.CLIENT, Phase.SIGN_IN, fields)
+        self.rendering.explain(exchange, 401, code, Side.CLIENT, Phase.SIGN_IN, fields)
 
     def _authorization_uri(self, application: Application) -> dict[str, str]:
         provider = self.providers.get(self.provider_id(application))
@@ -195,7 +212,7 @@ class OpenIDConnect:
             return {}
         return {"authorization_uri": provider.known.authorization_endpoint}
 
-    async def _redirect(self, exchange: Exchange, application: Application) -> None:
+    async def _redirect(self, exchange: Exchange, application: Application, step_up: StepUp | None) -> None:
         """Send a person to sign in, or from a frame to a window where they can.
 
         :raises SignInLoops: enough redirects.
@@ -214,7 +231,7 @@ class OpenIDConnect:
             target = self.root_path(application, exchange)
         framed = is_framed(exchange) and bool(application.sign_in.frame_ancestors)
         wish = self.attempts.make_wish(
-            application.id, exchange.scheme, exchange.authority, target, binding, kept, framed
+            application.id, exchange.scheme, exchange.authority, target, binding, kept, framed, step_up
         )
         address = with_query(f"{self.relay_origin}/.appproxy/sign-in", wish=self.attempts.seal_wish(wish))
         site, partitioned = passing_site(application)
