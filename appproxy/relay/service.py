@@ -51,11 +51,12 @@ from appproxy.relay.identification import Identification
 from appproxy.relay.identity_tokens import SECRET as IDENTITY_TOKEN_SECRET
 from appproxy.relay.identity_tokens import IdentityTokens, make_key
 from appproxy.relay.node import LEASE_SECONDS, NodeName
+from appproxy.relay.purging import PURGE_SECONDS, purge
 from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import KEY_BYTES, Sealer
 from appproxy.relay.service_tokens import ServiceTokens
 from appproxy.relay.sessions import TICK_SECONDS as SESSIONS_TICK_SECONDS
-from appproxy.store import applications, connectors, feed, kept, once, sessions, tokens
+from appproxy.store import applications, connectors, feed
 from appproxy.store import secrets as stored_secrets
 from appproxy.store.interface import StoreUnavailable
 from appproxy.store.opening import open_store
@@ -67,8 +68,6 @@ from appproxy.wire.windows import Budget
 SWEEP_SECONDS = 0.5
 #: What clients speak, as access records say it.
 PROTOCOLS = {(1, 0): "HTTP/1.0", (1, 1): "HTTP/1.1", (2, 0): "HTTP/2"}
-#: How often what has run out is removed from the store; used and expired tokens are shown for a month.
-PURGE_SECONDS, TOKEN_MEMORY_SECONDS = 600, 30 * 86400
 #: A client gets so long to read what was written before the relay stopped; looked at so often.
 FAREWELL_SECONDS, FAREWELL_LOOK_SECONDS = 10.0, 0.05
 
@@ -243,7 +242,7 @@ class RelayService(Service):
         self._every(SESSIONS_TICK_SECONDS, self._service_tokens.tick)
         self._every(SESSIONS_TICK_SECONDS, access_tokens.tick)
         self._every(LEASE_SECONDS / 3, self._name.renew)
-        self._every(PURGE_SECONDS, self._purge)
+        self._every(PURGE_SECONDS, lambda: purge(self._store, now()))
 
     def _listen_everywhere(self, clients: ServerCertificates, connectors: ServerCertificates) -> None:
         config = self.config.listen
@@ -458,18 +457,6 @@ class RelayService(Service):
         loop.clock = self._reactor
         loop.start(seconds, now=False)
         self._loops.append(loop)
-
-    async def _purge(self) -> None:
-        """Forget what has run out: sessions, one-time ids, tokens nobody used, old entries of the feed."""
-        now = epoch()
-        try:
-            await self._store.write(sessions.purge, now)
-            await self._store.write(once.purge, now)
-            await self._store.write(kept.purge, now)
-            await self._store.write(tokens.purge, now - TOKEN_MEMORY_SECONDS)
-            await self._store.write(feed.purge)
-        except StoreUnavailable:
-            self.log.warn("nothing was purged from the store", event="relay.purge-late")
 
     def _sweep(self) -> None:
         self._sessions.sweep()
