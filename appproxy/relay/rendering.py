@@ -39,6 +39,9 @@ class Words(NamedTuple):
 
 _BY_CODE = {
     "sign-in-first": Words("Please sign in first", "What you sent is too large to wait for that. Then send it again."),
+    "form-not-kept": Words(
+        "Your form was not sent on", "It is another site's, or cannot wait for a sign-in. Open the application first."
+    ),
     "sign-in-unknown": Words("This sign-in cannot be finished", "It was begun in another browser or is already used."),
     "sign-in-expired": Words("This sign-in took too long", "For your safety a sign-in must be finished soon."),
     "sign-in-malformed": Words("This address is not valid", "A sign-in cannot be begun or finished with it."),

@@ -115,7 +115,7 @@ def test_form(stack: Stack, visit: Callable[..., None]) -> None:
 
 @pytest.mark.feature("AUTH-9", "SCN-11")
 def test_forms_of_other_sites(stack: Stack, visit: Callable[..., None]) -> None:
-    """Another site's form is never sent but to a listed path: there it passes with default cookies, unasked."""
+    """Another site's form is refused but at a listed path: there it passes with default cookies, unasked."""
 
     def play(context: BrowserContext) -> None:
         elsewhere = stack.address("evil", "/")
@@ -125,6 +125,9 @@ def test_forms_of_other_sites(stack: Stack, visit: Callable[..., None]) -> None:
         page.goto(f"{elsewhere}leave")
         stack.origin.requests()
         page.click("text=Send")
+        page.wait_for_selector("text=Your form was not sent on")
+        photograph(page, "form-not-kept")
+        page.click("text=Try again")
         sign_in(page, "alice", "wonderland")
         page.wait_for_url(stack.address("app", "/"))
         assert {each["method"] for each in stack.origin.requests()} == {"GET"}

@@ -626,6 +626,10 @@ class KeptContract(Contract):
             self.assertTrue(self.write(kept.put, b"%d" % number, "192.0.2.1", b"x", 1100, 1000))
         self.assertFalse(self.write(kept.put, b"z", "192.0.2.1", b"x", 1100, 1000))
         self.assertTrue(self.write(kept.put, b"other", "192.0.2.2", b"x", 1100, 1000))
-        self.assertFalse(self.write(kept.put, b"big", "192.0.2.3", bytes(kept.MAX_BYTES), 1100, 1000))
+        self.assertFalse(self.write(kept.put, b"big", "192.0.2.3", bytes(kept.MAX_CLIENT_BYTES + 1), 1100, 1000))
+        most = bytes(kept.MAX_CLIENT_BYTES)
+        filled = [self.write(kept.put, b"f%d" % each, f"192.0.3.{each}", most, 1050, 1000) for each in range(4)]
+        self.assertEqual(filled, [True, True, True, False])
+        self.assertEqual(self.write(kept.purge, 1050), 3)
         self.assertTrue(self.write(kept.put, b"late", "192.0.2.1", b"x", 1200, 1100))
         self.assertEqual(self.write(kept.purge, 1100), kept.MAX_PER_CLIENT + 1)

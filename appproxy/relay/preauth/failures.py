@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from appproxy.errors import AppproxyError, Phase
+from appproxy.errors import AppproxyError, Phase, Side
 
 
 class Flaw(StrEnum):
@@ -65,6 +65,12 @@ class SignInLoops(SignInFailed):
     """The browser comes back from sign-in again and again without its session; does it refuse the cookie?"""
 
     code, status = "sign-in-loops", 403
+
+
+class FormNotKept(SignInFailed):
+    """A form came without the session's cookie and cannot wait; is one of another site to be expected at this path?"""
+
+    code, status, side = "form-not-kept", 403, Side.CLIENT
 
 
 class SignInDeclined(SignInFailed):

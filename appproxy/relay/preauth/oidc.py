@@ -19,7 +19,13 @@ from appproxy.relay.keeping import Keeping
 from appproxy.relay.policy import StepUp
 from appproxy.relay.preauth.attempts import Attempts, random_text
 from appproxy.relay.preauth.cookies import BINDING, ROUNDS, SESSION, SameSite, expire_cookie, set_cookie
-from appproxy.relay.preauth.failures import ProviderMisconfigured, SignInFailed, SignInLoops, SignInUnavailable
+from appproxy.relay.preauth.failures import (
+    FormNotKept,
+    ProviderMisconfigured,
+    SignInFailed,
+    SignInLoops,
+    SignInUnavailable,
+)
 from appproxy.relay.preauth.provider import Provider, with_query
 from appproxy.relay.preauth.targets import is_safe_target
 from appproxy.relay.programs import StepUpNeeded, challenge, shared, stronger
@@ -218,6 +224,7 @@ class OpenIDConnect:
         :raises SignInLoops: enough redirects.
         :raises ProviderMisconfigured: nobody to send them to.
         :raises PayloadTooLarge: a form that is too long to be kept meanwhile.
+        :raises FormNotKept: a form that is not kept for another reason.
         """
         self.provider(self.provider_id(application))
         if self.rounds(exchange).count >= MAX_ROUNDS:
@@ -227,6 +234,9 @@ class OpenIDConnect:
         safe = is_safe_target(target, exchange.path)
         if exchange.head.method == b"POST" and safe:
             kept = await self._keep(exchange, application)
+        if exchange.head.method == b"POST" and not kept and application.compat != "entra":
+            # Begun anew without it, whoever sent it may well send it again, as SAML providers do, and again.
+            raise FormNotKept
         if not safe or (exchange.head.method not in (b"GET", b"HEAD") and not kept):
             target = self.root_path(application, exchange)
         framed = is_framed(exchange) and bool(application.sign_in.frame_ancestors)

@@ -80,12 +80,18 @@ class ChallengeTest(SynchronousTestCase):
         self.assertEqual(answer.value("WWW-Authenticate"), 'Bearer realm="hr", error="invalid_token"')
 
     def test_posted_form(self) -> None:
-        """A03, A04: somebody who posts a form without a session signs in and begins at the application's root."""
+        """A03, A04: a form of nobody knows where is not kept, and its sender is told so, with a link to the root."""
         browser = Browser(self.rig)
-        first = browser.ask(APP + "/pay?x=1", method=b"POST", body=b"amount=1")
-        self.assertEqual(first.status, 303)
-        browser.walk(first.value("Location"))
-        self.assertEqual(browser.trail[-1], APP + "/")
+        answer = browser.ask(APP + "/pay?x=1", method=b"POST", body=b"amount=1")
+        self.assertEqual((answer.status, answer.values("Set-Cookie")[1:]), (403, []))
+        self.assertIn(b"form-not-kept", answer.body)
+        self.assertIn(b'href="/"', answer.body)
+
+    def test_posted_form_as_the_original(self) -> None:
+        """With ``compat = "entra"`` whoever sends such a form signs in, and begins at the application's root."""
+        exchange = FakeExchange(APP + "/pay?x=1", method=b"POST")
+        self.successResultOf(self.rig.oidc.challenge(exchange, Published(msgspec.structs.replace(HR, compat="entra"))))
+        self.assertEqual(exchange.status, 303)
 
     def test_framed_application(self) -> None:
         """The binding cookie of an application that is framed by other sites goes with framed requests."""
