@@ -40,21 +40,22 @@ class Words(NamedTuple):
 _BY_CODE = {
     "sign-in-first": Words("Please sign in first", "What you sent is too large to wait for that. Then send it again."),
     "form-not-kept": Words(
-        "Your form was not sent on", "It is another site's, or cannot wait for a sign-in. Open the application first."
+        "Your form was not sent on",
+        "It is another site's, or cannot wait for a sign-in. Open the application first.",
     ),
     "sign-in-unknown": Words("This sign-in cannot be finished", "It was begun in another browser or is already used."),
     "sign-in-expired": Words("This sign-in took too long", "For your safety a sign-in must be finished soon."),
     "sign-in-malformed": Words("This address is not valid", "A sign-in cannot be begun or finished with it."),
     "sign-in-loops": Words("Signing in does not succeed", "Your browser comes back without its session cookie."),
     "sign-in-declined": Words("You were not signed in", "The identity provider did not confirm who you are."),
-    "sign-in-unavailable": Words("Signing in is not possible now", "Please try again in a minute."),
-    "provider-unreachable": Words("The identity provider does not answer", "Please try again in a minute."),
-    "provider-misconfigured": Words("Signing in is not set up right", "Your administrator can find out why."),
-    "token-refused": Words("You were not signed in", "The identity provider's answer did not stand up to its checks."),
     "sign-in-too-weak": Words(
         "This needs another sign-in", "The identity provider did not sign you in as this page asks for."
     ),
     "step-up": Words("This needs another sign-in", "Sign in again, as the application asks for here."),
+    "sign-in-unavailable": Words("Signing in is not possible now", "Please try again in a minute."),
+    "provider-unreachable": Words("The identity provider does not answer", "Please try again in a minute."),
+    "provider-misconfigured": Words("Signing in is not set up right", "Your administrator can find out why."),
+    "token-refused": Words("You were not signed in", "The identity provider's answer did not stand up to its checks."),
     "maintenance": Words("This application is being worked on", "It will be back. Please try again in a while."),
     "identity-refused": Words("You cannot be signed in", "The identity provider did not tell a name that can be used."),
 }

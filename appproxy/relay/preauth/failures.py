@@ -79,18 +79,18 @@ class SignInDeclined(SignInFailed):
     code, status = "sign-in-declined", 403
 
 
-class GrantRefused(SignInDeclined):
-    """The provider does not take the code or refresh token: used, expired, or nobody's any more."""
-
-
-class SignInUnavailable(SignInFailed):
-    """Sign-ins cannot be recorded at the moment because the store is away."""
 class SignInTooWeak(SignInFailed):
     """The provider did not sign the person in as strongly, or as recently, as a rule of the application asks."""
 
     code, status = "sign-in-too-weak", 403
 
 
+class GrantRefused(SignInDeclined):
+    """The provider does not take the code or refresh token: used, expired, or nobody's any more."""
+
+
+class SignInUnavailable(SignInFailed):
+    """Sign-ins cannot be recorded at the moment because the store is away."""
 
     code, status = "sign-in-unavailable", 503
 
