@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -31,6 +31,9 @@ from appproxy.store.records import SessionRecord
 
 #: A refresh takes no longer: two requests to the provider and one to its directory.
 CLAIM_SECONDS = 50
+#: So many are under way at a time: however many are due together, a provider is not overrun.
+MAX_AT_ONCE = 20
+WAIT_SECONDS = 20.0
 #: After an outage it is tried again so soon.
 RETRY_SECONDS = 30
 #: An access token is replaced so long before its end, or earlier in its life where that is short.
@@ -114,25 +117,28 @@ class Refreshing:
         self._clock = clock
         self._spawn = spawn
         self._waiting: dict[bytes, list[Deferred[None]]] = {}
+        self._turns = DeferredSemaphore(MAX_AT_ONCE)
 
-    async def refresh(self, session: Session) -> None:
+    async def refresh(self, session: Session, wait: bool) -> None:
         """See that the sign-in of *session*, which is due, is refreshed.
 
-        Waits for that only where the access token has ended; before, what is known still holds.
+        :param wait: wait for that where the access token has ended; before, what is known still holds.
         """
         root = session.root
         if root not in self._waiting:
             self._waiting[root] = []
             # It belongs to everybody who waits: one of them going away does not stop it.
             self._spawn("refresh a sign-in", self._refresh(root))
-        if root in self._waiting and 0 < session.refresh_wait <= self._epoch():
+        if wait and root in self._waiting and 0 < session.refresh_wait <= self._epoch():
             turn: Deferred[None] = Deferred()
             self._waiting[root].append(turn)
+            # Of a provider that hangs no request waits for longer; it goes on with what was known.
+            turn.addTimeout(WAIT_SECONDS, self._clock, onTimeoutCancel=lambda _result, _seconds: None)  # type: ignore[arg-type]
             await turn
 
     async def _refresh(self, root: bytes) -> None:
         try:
-            await self._refresh_once(root)
+            await self._turns.run(lambda: Deferred.fromCoroutine(self._refresh_once(root)))
         except StoreUnavailable:
             pass  # due still, and tried again with the next request
         finally:

@@ -157,8 +157,8 @@ class Sessions:
         self._ended: dict[bytes, None] = {}
         #: Those that end, unless used, before the next tick is over: looked at every second.
         self._ending: set[Session] = set()
-        #: Refreshes a sign-in whose session is due; ends it if that is what the provider says.
-        self.refresh: Callable[[Session], Coroutine[Deferred[Any], Any, None]] | None = None
+        #: Refreshes a sign-in whose session is due, ends it if that is what the provider says; True: waits for it.
+        self.refresh: Callable[[Session, bool], Coroutine[Deferred[Any], Any, None]] | None = None
         self._untold: dict[bytes, int] = {}
 
     def new_handle(self) -> bytes:
@@ -202,10 +202,10 @@ class Sessions:
                 if not turn.called:
                     turn.callback(outcome)
 
-    async def _renewed(self, session: Session | None) -> Session | None:
+    async def _renewed(self, session: Session | None, wait: bool = True) -> Session | None:
         """The session, refreshed if that is due; None if the provider has ended it."""
         if session is not None and self.refresh is not None and self._is_due(session):
-            await self.refresh(session)
+            await self.refresh(session, wait)
             if session.ended:
                 return None
         return session
@@ -402,7 +402,7 @@ class Sessions:
                 session.refresh_due, session.refresh_wait = record.refresh_due, record.refresh_wait
                 if session.identity != record.identity:
                     session.change(record.identity)
-                await self._renewed(session)
+                await self._renewed(session, wait=False)
 
     def _run_out(self, session: Session) -> None:
         """As far as is known here, its time is over; whoever comes with it has the store asked."""

@@ -10,7 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.relay.preauth.cookies import SESSION
 from appproxy.relay.preauth.provider import SignedIn
-from appproxy.relay.refreshing import RETRY_SECONDS, RefreshTimes, Tokens, open_tokens
+from appproxy.relay.refreshing import (
+    MAX_AT_ONCE,
+    RETRY_SECONDS,
+    WAIT_SECONDS,
+    RefreshTimes,
+    Tokens,
+    open_tokens,
+)
 from appproxy.relay.sealing import Unsealable
 from appproxy.relay.sessions import Session, Sessions, hash_handle
 from appproxy.store import feed, sessions
@@ -159,6 +166,23 @@ class RefreshingTest(SynchronousTestCase):
         self.assertEqual({self.successResultOf(each) for each in waiting}, {self.session()})
         self.assertEqual(self.refreshes(), 1)
 
+    def test_many_sign_ins_at_once(self) -> None:
+        """However many sign-ins are due together, a provider is asked about a few at a time, and then the others."""
+        browsers = [Browser(self.rig) for _ in range(MAX_AT_ONCE + 5)]
+        for browser in browsers:
+            browser.walk(APP + "/")
+            handle = browser.jars["hr.example.test"][SESSION.decode()].encode()
+            found = self.successResultOf(self.rig.sessions.find(handle))
+            assert found is not None
+            found.watch(Open())
+        self.rig.clock.advance(300)
+        self.hold()
+        self.successResultOf(self.rig.sessions.tick())
+        self.assertEqual(len(self.held), MAX_AT_ONCE)
+        for _ in range(MAX_AT_ONCE + 5):
+            self.release()
+        self.assertEqual((self.refreshes(), self.held), (MAX_AT_ONCE + 5, []))
+
     def test_requests_do_not_wait_while_the_token_lasts(self) -> None:
         """Between due and the access token's end requests go on, and the refresh runs beside them."""
         self.rig.clock.advance(240)
@@ -168,6 +192,21 @@ class RefreshingTest(SynchronousTestCase):
         self.rig.idp.claims["groups"] = ["admins"]
         self.release()
         self.assertEqual(self.session().identity.groups, ("admins",))
+
+    def test_provider_that_hangs(self) -> None:
+        """A request waits for a bounded time, and then goes on with what was known."""
+        self.rig.clock.advance(300)
+        self.hold()
+        handle = self.browser.jars["hr.example.test"][SESSION.decode()].encode()
+        asked = Deferred.fromCoroutine(self.rig.sessions.find(handle))
+        self.rig.clock.advance(WAIT_SECONDS - 1)
+        self.assertNoResult(asked)
+        self.rig.clock.advance(1)
+        found = self.successResultOf(asked)
+        assert found is not None
+        self.assertEqual(found.identity.groups, ("staff",))
+        self.release()
+        self.assertEqual((self.status(), self.refreshes()), (200, 1))
 
     def test_two_relays(self) -> None:
         """A36: two relays at the same moment ask the provider once; the other one waits and knows the same."""
