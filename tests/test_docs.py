@@ -18,8 +18,8 @@ from appproxy.cli.command import GROUPS, make_parser
 from appproxy.config import apply, connector, relay
 from appproxy.config.connector import ConnectorConfig
 from appproxy.config.places import UNSET
-from appproxy.config.reading import Logging
 from appproxy.config.provider import ProviderConfig, TransmitterConfig
+from appproxy.config.reading import Logging
 from appproxy.config.relay import RelayConfig
 from appproxy.connector import failures as connector_failures
 from appproxy.errors import AppproxyError

@@ -101,9 +101,7 @@ class ConnectorService(Service):
                 epoch=epoch,
                 host={"system": platform.system(), "release": platform.release(), "name": platform.node()},
             )
-            self.renewal = Renewal(
-                credentials, settings, up=self._channels_up, later=self.later, random=random.random
-            )
+            self.renewal = Renewal(credentials, settings, up=self._channels_up, later=self.later, random=random.random)
             self._relays = [RelayLink(self, relay, hello) for relay in settings.relays]
         except (ConfigError, OSError) as problem:
             tuning.give_up(self._reactor, "appproxy-connector", str(problem))

@@ -55,8 +55,8 @@ LOW_WATER = 16 * 1024
 #: Seconds in which a closing connection must get rid of ``FLUSH_BYTES``, or of everything.
 FLUSH_SECONDS = 30.0
 FLUSH_BYTES = 16 * 1024
-#: Seconds that a peer has to close its side after we closed ours; one that still sends has longer: cut off in the middle
-#: of its request, it would lose the answer that it has not read yet.
+#: Seconds that a peer has to close its side after we closed ours; one that still sends has longer: cut off in the
+#: middle of its request, it would lose the answer that it has not read yet.
 LINGER_SECONDS, LINGER_LONGEST = 2.0, 30.0
 
 #: Socket failures that only mean "later".

@@ -47,9 +47,8 @@ def revoke(db: Database, id: str, now: int) -> bool:
 
 def touch(db: Database, used: Iterable[tuple[str, int]]) -> None:
     """Note when tokens were used last."""
-    db.executemany(
-        "UPDATE service_token SET last_used = max(last_used, ?) WHERE id = ?", [(when, id) for id, when in used]
-    )
+    for id, when in used:
+        db.execute("UPDATE service_token SET last_used = max(last_used, ?) WHERE id = ?", (when, id))
 
 
 def _record(row: Any) -> ServiceTokenRecord:

@@ -78,7 +78,8 @@ MISTAKES = {
         HR + "identity_token.header: AUTHORIZATION is for programs' tokens already; choose another"
     ),
     written(
-        identity_token='{ header = "x.user" }', sso='{ mode = "header", header = [{ name = "X-User", value = "user" }] }'
+        identity_token='{ header = "x.user" }',
+        sso='{ mode = "header", header = [{ name = "X-User", value = "user" }] }',
     ): HR + "identity_token.header: x.user is for sso.header already; choose another",
     written(identity_token='{ header = "X-Id", lifetime = "2h" }'): (
         HR + "identity_token.lifetime: must be more than nothing and at most 1h"
