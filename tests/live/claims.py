@@ -143,6 +143,8 @@ class Claims:
                 "logoutResponseSigned": True,
                 "wantMessagesSigned": True,
                 "wantAssertionsSigned": True,
+                # An answer is for the browser that asked, which has the cookie that says so.
+                "rejectUnsolicitedResponsesWithInResponseTo": True,
             },
         }
 

@@ -32,7 +32,8 @@ except Exception as error:  # xmlsec has one of its own where it and lxml were n
 pytestmark = pytest.mark.live
 
 SESSION = "__Host-appproxy-session"
-#: ``identical`` sees the address that its users see; ``translated`` sees its internal one and was told the other.
+#: ``identical`` sees the address that its users see; ``translated`` sees its internal one and was told the other;
+#: ``unlisted`` is ``identical`` as somebody publishes it who has not read of its forms.
 APPLICATIONS = """
 [[connector_group]]
 name = "hq"
@@ -45,6 +46,17 @@ connector_group = "hq"
 assigned = { groups = ["staff"] }
 translate = { host_header = false }
 sign_in = { cross_site_posts = ["/saml/acs"] }
+[[application.rule]]
+paths = ["/saml/metadata"]
+sign_in = "public"
+
+[[application]]
+id = "unlisted"
+external_url = "https://unlisted.localhost:PORT/"
+internal_url = "http://127.0.0.1:IDENTICAL/"
+connector_group = "hq"
+assigned = { groups = ["staff"] }
+translate = { host_header = false }
 [[application.rule]]
 paths = ["/saml/metadata"]
 sign_in = "public"
@@ -89,6 +101,7 @@ class Claims(Stack):
         self.ports = dict(zip(("identical", "translated"), ports, strict=True))
         self.bases = {
             "identical": self.address("identical", ""),
+            "unlisted": self.address("unlisted", ""),
             "translated": self.address("translated", "/claims"),
         }
 
@@ -263,6 +276,24 @@ def test_no_other_forms(stack: Claims, visit: Callable[..., None]) -> None:
         page.evaluate(SEND, [f"{base}/saml/acs?a=b", {"SAMLResponse": b64encode(FORGED).decode()}])
         page.wait_for_selector("text=Refused")
         assert stack.came("identical") == ["POST /saml/acs"]
+
+    visit(play)
+
+
+@pytest.mark.feature("AUTH-9", "HTTP-8")
+def test_not_listed(stack: Claims, visit: Callable[..., None]) -> None:
+    """Where nobody has listed the assertion consumer, people are told what happened, and do not go round for ever."""
+
+    def play(context: BrowserContext) -> None:
+        page = opened(context)
+        stack.came("identical")
+        page.goto(stack.address("unlisted"))
+        sign_in_at_relay(page, "alice", "wonderland")
+        sign_in_at_provider(page, "alice", "looking-glass")
+        page.wait_for_selector("text=Your form was not sent on")
+        assert page.url == stack.address("unlisted", "/saml/acs")
+        photograph(page, "form-not-kept")
+        assert [each for each in stack.came("identical") if "favicon" not in each] == ["GET /"]
 
     visit(play)
 
