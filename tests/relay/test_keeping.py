@@ -49,7 +49,7 @@ class KeepingTest(SynchronousTestCase):
         """Send it, and be told at once that it is not kept: nobody signs in for it, or sends it again and again."""
         self.browser = Browser(self.rig)
         answer = self.post(**how)  # type: ignore[arg-type]
-        self.assertEqual(answer.status, 403)
+        self.assertEqual(answer.status, 401)
         self.assertIn(b"form-not-kept", answer.body)
 
     def waiting(self) -> int:

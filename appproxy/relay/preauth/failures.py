@@ -70,7 +70,7 @@ class SignInLoops(SignInFailed):
 class FormNotKept(SignInFailed):
     """A form came without the session's cookie and cannot wait; is one of another site to be expected at this path?"""
 
-    code, status, side = "form-not-kept", 403, Side.CLIENT
+    code, status, side = "form-not-kept", 401, Side.CLIENT
 
 
 class SignInDeclined(SignInFailed):

@@ -200,9 +200,9 @@ class OpenIDConnect:
                 exchange, 401, "sign-in-first", Side.CLIENT, Phase.SIGN_IN, link=link, link_text="Sign in"
             )
         except SignInFailed as error:
-            self.rendering.fail(
-                exchange, error, [expire_cookie(ROUNDS)], link=self.root_path(application, exchange).decode()
-            )
+            link = self.root_path(application, exchange).decode()
+            text = "Open the application" if isinstance(error, FormNotKept) else "Try again"
+            self.rendering.fail(exchange, error, [expire_cookie(ROUNDS)], link=link, link_text=text)
 
     def _unauthorised(
         self, exchange: Exchange, published: Published, parameters: Mapping[str, str], code: str = "sign-in-required"

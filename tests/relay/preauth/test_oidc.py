@@ -83,7 +83,7 @@ class ChallengeTest(SynchronousTestCase):
         """A03, A04: a form of nobody knows where is not kept, and its sender is told so, with a link to the root."""
         browser = Browser(self.rig)
         answer = browser.ask(APP + "/pay?x=1", method=b"POST", body=b"amount=1")
-        self.assertEqual((answer.status, answer.values("Set-Cookie")[1:]), (403, []))
+        self.assertEqual((answer.status, answer.values("Set-Cookie")[1:]), (401, []))
         self.assertIn(b"form-not-kept", answer.body)
         self.assertIn(b'href="/"', answer.body)
 
