@@ -126,7 +126,7 @@ def test_forms_of_other_sites(stack: Stack, visit: Callable[..., None]) -> None:
         stack.origin.requests()
         page.click("text=Send")
         page.wait_for_selector("text=Your form was not sent on")
-        page.click("text=Open the application")
+        page.click("a:has-text('Open the application')")
         sign_in(page, "alice", "wonderland")
         page.wait_for_url(stack.address("app", "/"))
         assert {each["method"] for each in stack.origin.requests()} == {"GET"}
