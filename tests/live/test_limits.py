@@ -1,6 +1,6 @@
 """Clients that take their time or take too much: others are served, limits bite, memory stays flat.
 
-What is printed here stands in docs/limits.rst.
+What is printed here stands in docs/reference/limits.rst.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The OpenID Foundation's tests for relying parties, module by module, with a provider bent as each module says.
 
-The table in ``docs/conformance.rst`` has them all; a test below keeps it complete.  Each test walks from an
+The table in ``docs/reference/conformance.rst`` has them all; a test below keeps it complete.  Each test walks from an
 application's address through the provider and back, as a browser does.
 """
 
@@ -25,7 +25,7 @@ from tests.fakes.idp import ISSUER, as_json, public_jwk, rsa_key
 APP = "https://hr.example.test"
 CALLBACK = RELAY + "/.appproxy/callback"
 SAME_ORIGIN = ((b"Sec-Fetch-Site", b"same-origin"), (b"Sec-Fetch-Mode", b"navigate"), (b"Origin", b"null"))
-PAGE = Path(__file__).parents[2] / "docs" / "conformance.rst"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "conformance.rst"
 
 
 class Plan(SynchronousTestCase):
@@ -381,7 +381,7 @@ PLANS = {
 
 
 class PageTest(SynchronousTestCase):
-    """``docs/conformance.rst``."""
+    """``docs/reference/conformance.rst``."""
 
     def test_every_module_has_its_test(self) -> None:
         """The page has a table for each plan, and in it each module with the test that is here, and no other."""
