@@ -228,6 +228,19 @@ class IdentityToken(Value, frozen=True):
     lifetime: Duration = Duration(300)
 
 
+class ClientCertificates(Value, frozen=True):
+    """Certificates that users' browsers and programs show; none are asked for without an authority."""
+
+    #: The authorities that issue them, as PEM.
+    ca: str = ""
+    #: What in a certificate names its owner, who then needs no other sign-in; empty: nothing.
+    user: Literal["", "upn", "email", "cn"] = ""
+    #: True: nobody comes in without one, whatever else they have.
+    required: bool = False
+    #: True: the origin gets it, in ``Client-Cert`` (RFC 9440).
+    forward: bool = False
+
+
 class Segment(Value, frozen=True):
     """One address of an application and where it leads."""
 
@@ -269,6 +282,7 @@ class Application(Value, frozen=True):
     compat: Literal["", "entra"] = ""
     api: AccessTokens = AccessTokens()
     rate: RateLimits = RateLimits()
+    client_certificate: ClientCertificates = ClientCertificates()
     sso: SingleSignOn = SingleSignOn()
     identity_token: IdentityToken = IdentityToken()
     translate: Translate = Translate()

@@ -23,7 +23,7 @@ from appproxy.config.reading import Logging
 from appproxy.config.relay import RelayConfig
 from appproxy.connector import failures as connector_failures
 from appproxy.errors import AppproxyError
-from appproxy.relay import causes, gateway, identity_tokens, programs, rates, upgrades, upward
+from appproxy.relay import causes, client_certificates, gateway, identity_tokens, programs, rates, upgrades, upward
 from appproxy.relay.preauth import failures as preauth_failures
 from appproxy.units import Duration, Size
 from appproxy.wire import control, frames, windows
@@ -172,7 +172,16 @@ class FailuresTest(SynchronousTestCase):
         shown = {(code, status) for status, code, _, _ in (*causes.CAUSES.values(), causes.OTHERWISE)}
         made = (causes.channel_lost(), causes.no_connector(), causes.head_too_large(""), AppproxyError())
         shown |= {(failure.code, failure.status) for failure in made}
-        for module in (gateway, identity_tokens, preauth_failures, programs, rates, upgrades, upward):
+        for module in (
+            client_certificates,
+            gateway,
+            identity_tokens,
+            preauth_failures,
+            programs,
+            rates,
+            upgrades,
+            upward,
+        ):
             for value in vars(module).values():
                 if isinstance(value, type) and issubclass(value, AppproxyError) and value.__module__ == module.__name__:
                     shown.add((value.code, value.status))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from appproxy.applications import AccessTokens, Application, IdentityToken, RateLimits
+from cryptography import x509
+
+from appproxy.applications import AccessTokens, Application, ClientCertificates, IdentityToken, RateLimits
 from appproxy.config.fields import check_field, fold_name
 from appproxy.errors import ConfigError
 
@@ -19,6 +21,7 @@ def check_programs(application: Application, where: str) -> None:
     _check_api(application.api, f"{where}.api")
     _check_rate(application.rate, f"{where}.rate")
     _check_identity_token(application, application.identity_token, f"{where}.identity_token")
+    _check_certificates(application, application.client_certificate, f"{where}.client_certificate")
     if application.preauthentication == "passthrough":
         for key, given in (
             ("api", application.api != AccessTokens()),
@@ -54,6 +57,31 @@ def _check_rate(rate: RateLimits, where: str) -> None:
         raise ConfigError(f"{where}.interval", "must be longer than nothing")
     if rate.burst and not (rate.user or rate.address or rate.application):
         raise ConfigError(f"{where}.burst", "has no effect without user, address or application")
+
+
+def _check_certificates(application: Application, certificates: ClientCertificates, where: str) -> None:
+    if not certificates.ca:
+        for key in ("user", "required", "forward"):
+            if getattr(certificates, key):
+                raise ConfigError(f"{where}.{key}", "needs ca: who issues the certificates, as PEM")
+        return
+    try:
+        authorities = x509.load_pem_x509_certificates(certificates.ca.encode("utf-8"))
+    except ValueError:
+        authorities = []
+    if not authorities or not all(map(_is_authority, authorities)):
+        raise ConfigError(f"{where}.ca", "is not the certificate of an authority in PEM form, or several")
+    if certificates.user and application.preauthentication == "passthrough":
+        raise ConfigError(f"{where}.user", "has no effect with passthrough, which knows no users; remove it")
+    if not (certificates.user or certificates.required or certificates.forward):
+        raise ConfigError(f"{where}.ca", "does nothing by itself; give user, required or forward")
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
 
 
 def _check_identity_token(application: Application, token: IdentityToken, where: str) -> None:

@@ -44,6 +44,7 @@ class Certificate:
     not_after: int
     context: ssl.SSLContext
     stamp: Stamp
+    files: tuple[Path, Path | None]
 
 
 class Certificates:
@@ -137,7 +138,7 @@ class Certificates:
         names = names_of(leaf)
         if not names:
             raise ConfigError(str(path), "the certificate names no host (no subject alternative name)")
-        return Certificate(stem, tuple(names), int(leaf.not_valid_after_utc.timestamp()), context, stamp)
+        return Certificate(stem, tuple(names), int(leaf.not_valid_after_utc.timestamp()), context, stamp, (path, key))
 
     def _replace(self, loaded: dict[str, Certificate]) -> None:
         if self._loaded and loaded != self._loaded:

@@ -25,7 +25,7 @@ from appproxy.errors import ConfigError
 from appproxy.net.binding import open_socket
 from appproxy.net.introduction import Introduction
 from appproxy.net.readiness import readiness_of
-from appproxy.net.secure import HANDSHAKE_SECONDS, SecureTransport
+from appproxy.net.secure import HANDSHAKE_SECONDS, Chooser, SecureTransport
 from appproxy.net.sockets import Address, address_of, prepare
 from appproxy.net.transport import SocketTransport
 
@@ -85,6 +85,7 @@ class Listening:
         name: str,
         introduced_by: tuple[Network, ...] = (),
         by_alpn: Mapping[str, Callable[[Address], Protocol | None]] | None = None,
+        by_name: Callable[[], Chooser | None] = lambda: None,
     ) -> None:
         """Own *listening*, a non-blocking socket; nothing is accepted before :meth:`start`."""
         self._reactor = reactor
@@ -96,6 +97,7 @@ class Listening:
         self._name = name
         self._introduced_by = introduced_by
         self._by_alpn = by_alpn or {}
+        self._by_name = by_name
         self._by_client: Counter[str] = Counter()
         self._pause: Any = None
         self._pauses = 0
@@ -228,7 +230,9 @@ class Listening:
         if self._tls is None:
             return SocketTransport(self._reactor, accepted, self, peer)
         seconds = self._limits.handshake_seconds
-        return SecureTransport(self._reactor, accepted, self, peer, self._tls.context, handshake_seconds=seconds)
+        return SecureTransport(
+            self._reactor, accepted, self, peer, self._tls.context, handshake_seconds=seconds, choose=self._by_name()
+        )
 
     def _client_of(self, peer: Address) -> str:
         """Return what the limit per client counts, empty if nothing."""
@@ -323,6 +327,7 @@ def listen(
     environ: MutableMapping[str, str] | None = None,
     introduced_by: tuple[Network, ...] = (),
     by_alpn: Mapping[str, Callable[[Address], Protocol | None]] | None = None,
+    by_name: Callable[[], Chooser | None] = lambda: None,
 ) -> Listening:
     """Listen on *address* and give each connection a protocol.
 
@@ -334,6 +339,7 @@ def listen(
     :param introduced_by: networks of balancers, which begin every connection with the PROXY protocol; others are
         closed.  Empty: nobody speaks it.
     :param by_alpn: other factories for what was agreed on by TLS; *tls* has to offer it.
+    :param by_name: gives what chooses other contexts by the name that a client asks for, if there are any at the time.
     :raises ConfigError: the address cannot be had, and what to do about it.
     """
     if address.kind == "tls" and tls is None:
@@ -341,7 +347,7 @@ def listen(
     if address.kind in ("tcp", "unix"):
         tls = None
     opened = open_socket(address, where, mode=mode, environ=environ)
-    listening = Listening(reactor, opened, protocol_factory, tls, limits, where, introduced_by, by_alpn)
+    listening = Listening(reactor, opened, protocol_factory, tls, limits, where, introduced_by, by_alpn, by_name)
     if address.kind == "unix":
         listening.unlink_at_stop(Path(address.path))
     listening.start()

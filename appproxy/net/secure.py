@@ -24,6 +24,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
 from appproxy.net.failures import TlsFailed
+from appproxy.net.hello import MAX_HELLO, name_asked_for
 from appproxy.net.sockets import Address
 from appproxy.net.transport import BULK_READ_SIZE, READ_SIZE, WOULD_BLOCK, Owner, SocketTransport, State
 
@@ -113,10 +114,17 @@ def close_notify(secured: ssl.SSLSocket) -> bytes:
         return far_end.recv(1024)
 
 
+#: The context for a client that asks for a name, and whose certificates that asks the client for; None: the usual one.
+Chooser = Callable[[str], tuple[ssl.SSLContext, str] | None]
+
+
 class SecureTransport(SocketTransport):
     """One TLS connection; the protocol is made when the handshake is finished."""
 
-    __slots__ = ("_certificate", "_check", "_farewell", "_handshake_seconds", "_read_waits", "alpn", "sni")
+    __slots__ = (
+        "_certificate", "_check", "_choose", "_farewell", "_handshake_seconds", "_peeked", "_read_waits", "alpn", "sni",
+        "trusted",
+    )  # fmt: skip
 
     secure = True
 
@@ -131,10 +139,12 @@ class SecureTransport(SocketTransport):
         server_name: str | None = None,
         check: Callable[[bytes | None], None] | None = None,
         handshake_seconds: float = HANDSHAKE_SECONDS,
+        choose: Chooser | None = None,
     ) -> None:
         """Put TLS on *connected*: as the client of *server_name* if that is given (it may be empty), else as server.
 
         :param check: called with the peer's certificate (DER) after the handshake; raises `TlsFailed` to refuse it.
+        :param choose: a server's other contexts, by the name that the client asks for.
         :raises OSError: the peer has gone already.
         """
         client = server_name is not None
@@ -152,12 +162,16 @@ class SecureTransport(SocketTransport):
             raise
         self._send = self._encrypt
         self._check = check
+        self._choose = choose
+        self._peeked = 0
         self._handshake_seconds = handshake_seconds
         self._certificate: bytes | None = None
         self._farewell: bytes | None = None
         self._read_waits = False
         self.sni = server_name or ""
         self.alpn = ""
+        #: Whose certificates the client was asked for, where that was chosen by name.
+        self.trusted = ""
 
     # The handshake
 
@@ -166,8 +180,41 @@ class SecureTransport(SocketTransport):
         self._set_timer(self._handshake_seconds, self._handshake_late)
         self._shake_hands()
 
+    def _has_context(self) -> bool:
+        """Look which name the client asks for, and take the context that is for it; False while it has not said."""
+        assert self._choose is not None
+        try:
+            there = socket.socket.recv(self._socket, MAX_HELLO, socket.MSG_PEEK)
+        except WOULD_BLOCK:
+            self._watch.addReader(self)
+            return False
+        except OSError:
+            return True  # as the handshake will find
+        name = name_asked_for(there) if len(there) > self._peeked else ""
+        self._peeked = len(there)
+        if name is None:
+            # What is there stays there: wait for more than that, or for the client's end.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(there) + 1)
+            self._watch.addReader(self)
+            return False
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        chosen = self._choose(name) if name else None
+        self._choose = None
+        if chosen is not None:
+            context, self.trusted = chosen
+            self.sni = name
+            plain = socket.socket(fileno=self._socket.detach())
+            plain.setblocking(False)
+            self._socket = context.wrap_socket(
+                plain, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            )
+            self._recv = self._socket.recv
+        return True
+
     def _shake_hands(self) -> None:
         try:
+            if self._choose is not None and not self._has_context():
+                return
             self._socket.do_handshake()
         except ssl.SSLWantReadError:
             self._watch.removeWriter(self)

@@ -11,6 +11,7 @@ from appproxy.http.addresses import ExternalURL
 from appproxy.http.cors import CrossOriginRules
 from appproxy.http.hops import REQUEST_DROP, fold
 from appproxy.identity import Identity
+from appproxy.relay.client_certificates import Certified
 from appproxy.relay.policy import Assignment
 from appproxy.relay.programs import METADATA_PATH
 from appproxy.relay.rules import Rules
@@ -29,6 +30,7 @@ class Published:
     :ivar drop: fields of requests that do not go on, folded; *drop_credential* with a program's credential among them,
         *drop_trailers* of trailers.
     :ivar audiences: of access tokens that let programs in, without slashes at their ends; empty for none.
+    :ivar certificate: what the certificates of its users are for, if they are asked for them.
     :ivar credential: the field, in lower case, that has a program's credential.
     :ivar rate: how often it may be asked, if there are limits.
     :ivar pinned: each client connection has one to the origin for itself.
@@ -37,10 +39,9 @@ class Published:
     """
 
     __slots__ = (
-        "_claims", "_groups", "application", "assignment", "attended", "audiences", "cors", "credential", "drop",
-        "drop_credential", "drop_trailers", "external", "id",
-        "origins", "ping", "pinned", "rate", "rules", "segment", "signs_in",
-        "tells_by_token",
+        "_claims", "_groups", "application", "assignment", "attended", "audiences", "certificate", "cors", "credential",
+        "drop", "drop_credential", "drop_trailers", "external", "id", "origins", "ping", "pinned", "rate", "rules",
+        "segment", "signs_in", "tells_by_token",
     )  # fmt: skip
 
     def __init__(self, application: Application, segment: Segment | None = None, external_url: str = "") -> None:
@@ -70,6 +71,8 @@ class Published:
         if self.tells_by_token:
             self.drop |= {fold(application.identity_token.header.encode("ascii"))}
         self.drop_credential = self.drop | {fold(self.credential)}
+        certificate = application.client_certificate
+        self.certificate = Certified(application.id, certificate) if certificate.ca else None
         self.drop_trailers = REQUEST_DROP | self.drop
         self.rate = application.rate if application.rate != RateLimits() else None
         self.pinned = application.origin.pinned
@@ -174,6 +177,7 @@ class Catalog:
                     wildcards.setdefault("." + external.host, []).append(published)
                 else:
                     exact.setdefault(external.host, []).append(published)
+        self._certified = any(each.enabled and bool(each.client_certificate.ca) for each in self.applications.values())
         self._exact = {host: _Host(everything) for host, everything in exact.items()}
         longest_first = sorted(wildcards, key=len, reverse=True)
         self._wildcards = [(suffix, _Host(wildcards[suffix])) for suffix in longest_first]
@@ -209,6 +213,21 @@ class Catalog:
     def hosts(self) -> list[str]:
         """All exact hosts that something is published at."""
         return sorted(self._exact)
+
+    def trusted_at(self, host: str) -> str:
+        """The authorities (PEM) whose certificates users of *host* are asked for; empty for none.
+
+        Exact hosts go before wildcards, longer paths before shorter ones; what has others is told that nobody came.
+        """
+        if not self._certified:
+            return ""
+        everything = (published.certificate for published in self.at_host(host))
+        return next((certificate.trusted for certificate in everything if certificate is not None), "")
+
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether anything does."""
+        return self._certified
 
     def of_group(self, group: str) -> list[dict[str, Any]]:
         """The applications of a connector group, as builtins for the channel."""

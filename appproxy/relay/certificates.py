@@ -79,6 +79,7 @@ class ServerCertificates:
     :param asks_clients: ask for certificates of our authorities, see :func:`appproxy.net.tls.server_context`; who
         has one of ours has pinned our authority, and a certificate of it is nothing to warn about.
     :param protocols: for ALPN; *directory* has its own.
+    :param asks: the authorities (PEM) whose certificates users of a host are asked for; empty for none.
     """
 
     log = Logger()
@@ -93,6 +94,7 @@ class ServerCertificates:
         directory: Certificates | None = None,
         asks_clients: bool = False,
         protocols: Sequence[str] = ALPN,
+        asks: Callable[[str], str] = lambda name: "",
     ) -> None:
         self.host = host
         self.directory = directory
@@ -103,6 +105,8 @@ class ServerCertificates:
         self._asks_clients = asks_clients
         self._protocols = protocols
         self._key = ec.generate_private_key(ec.SECP256R1())
+        self._asks = asks
+        self._asking: dict[tuple[str, str], tuple[ssl.SSLContext, ssl.SSLContext]] = {}
         self._made: dict[str, _Made] = {}
         self._announced: set[str] = set()
 
@@ -130,6 +134,30 @@ class ServerCertificates:
                 file=AUTHORITY_FILE,
             )
         return self._development(name)
+
+    def asking(self, name: str) -> tuple[ssl.SSLContext, str] | None:
+        """The context for a host whose users are asked for certificates, and the authorities of these; None for others.
+
+        OpenSSL decides whether to ask before it looks at the name, so this is another context from the beginning.
+        """
+        trusted = self._asks(name)
+        if not trusted:
+            return None
+        usual = self.find(name)
+        known = self._asking.get((name, trusted))
+        if known is None or known[0] is not usual:
+            if len(self._asking) >= MAX_MADE:
+                del self._asking[next(iter(self._asking))]
+            known = self._asking[name, trusted] = usual, self._with_trust(usual, name, trusted)
+        return known[1], trusted
+
+    def _with_trust(self, usual: ssl.SSLContext, name: str, trusted: str) -> ssl.SSLContext:
+        for certificate in self.directory.loaded if self.directory is not None else ():
+            if certificate.context is usual:
+                path, key = certificate.files
+                return server_context(path, key, client_ca_pem=trusted, protocols=self._protocols)
+        issued = self._authorities.issuing.certify_server(self._key.public_key(), [name], self._now())
+        return self._load(issued, trusted)
 
     def _choose(self, connection: Any, name: str | None, _context: ssl.SSLContext) -> None:
         """OpenSSL: the client has said which name it wants."""
@@ -159,13 +187,13 @@ class ServerCertificates:
             made = self._made[name] = _Made(self._load(issued), issued.not_after)
         return made.context
 
-    def _load(self, issued: Issued) -> ssl.SSLContext:
+    def _load(self, issued: Issued, trusted: str = "") -> ssl.SSLContext:
         """OpenSSL reads keys from files only: one that nobody else can open, gone at once."""
         descriptor, path = tempfile.mkstemp(prefix="appproxy-", suffix=".pem")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(private_pem(self._key) + issued.pem)
-            trusted = self._authorities.trusted_pem if self._asks_clients else ""
+            trusted = self._authorities.trusted_pem if self._asks_clients else trusted
             return server_context(Path(path), client_ca_pem=trusted, protocols=self._protocols)
         finally:
             os.unlink(path)

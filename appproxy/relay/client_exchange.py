@@ -119,6 +119,10 @@ class Line(Protocol):
     def source(self) -> Any:
         """The push producer of the request's body, and of what comes after a switch."""
 
+    @property
+    def secured(self) -> Any:
+        """The connection's transport, for what TLS has found out."""
+
     reading: Reading | None
 
     @property
@@ -268,6 +272,11 @@ class ClientExchange(Exchange):
         held = self._line.hold(pin)
         self.answered = self.answered or not held
         return held
+
+    @property
+    def secured(self) -> Any:
+        """The transport of the client's connection, for what TLS has found out."""
+        return self._line.secured
 
     # The request's body
 

@@ -53,6 +53,11 @@ class ClientStream:
     def __repr__(self) -> str:
         return f"<ClientStream {self.pen!r}>"
 
+    @property
+    def secured(self) -> Any:
+        """The connection's transport, for what TLS has found out."""
+        return self._front.transport
+
     # From the client
 
     def begin(self, begun: RequestBegun) -> None:

@@ -211,6 +211,11 @@ class Front(TwistedProtocol):
         """The push producer of bodies and pipes: the socket."""
         return self.transport
 
+    @property
+    def secured(self) -> Any:
+        """The transport, for what TLS has found out."""
+        return self.transport
+
     # Reading
 
     def dataReceived(self, data: bytes) -> None:

@@ -18,6 +18,7 @@ from appproxy.identity import Identity
 from appproxy.relay import causes
 from appproxy.relay.attachments import Attachments
 from appproxy.relay.catalog import Catalog, Published
+from appproxy.relay.client_certificates import Certificate, Owner
 from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.exchange import ClientGone, Exchange
 from appproxy.relay.pins import Pin, Pins, tunnel_of
@@ -204,6 +205,8 @@ class Gateway:
             trip.rates.arrived(exchange.client)
         if published.attended and self._attend(exchange, published, trip):
             return None
+        if published.certificate is not None:
+            trip.certificate = published.certificate.look(exchange, self._epoch())
         signed_in: SignedIn | None = None
         if published.signs_in:
             if exchange.path == ROBOTS and _asks_for_robots(exchange):
@@ -229,14 +232,19 @@ class Gateway:
         if published.rules is not None:
             request = Request(exchange.path, exchange.head.method, exchange.client, self._epoch())
             applying = published.rules.look(request)
+        program: Program | None = None
         if published.credential in exchange.head.known:
             program = await self._programs.identify(exchange, published)
             if program is not None:
-                trip.signed_in, trip.user, trip.drop = program, program.identity.user, published.drop_credential
-                decision = program.decide(published, applying, self._epoch())
-                if not decision.allowed:
-                    raise program.refusal(published, decision, self._epoch())
-                return True
+                trip.drop = published.drop_credential
+        if program is None and trip.certificate is not None and trip.certificate.identity is not None:
+            program = Owner(trip.certificate.identity)
+        if program is not None:
+            trip.signed_in, trip.user = program, program.identity.user
+            decision = program.decide(published, applying, self._epoch())
+            if not decision.allowed:
+                raise program.refusal(published, decision, self._epoch())
+            return True
         if applying is not None and applying.sign_in == "public":
             return True
         session = self._preauth.peek(exchange, application) or await self._preauth.identify(exchange, application)
@@ -281,6 +289,8 @@ class Gateway:
         told: tuple[Field, ...] = ()
         if published.tells_by_token and identity is not None and self._vouch is not None:
             told = (self._vouch(published, identity),)
+        if trip.certificate is not None and trip.certificate.field is not None:
+            told = (*told, trip.certificate.field)
         try:
             head = upward_head(exchange, published, identity, "" if pin is None else pin.affinity, trip.drop, told)
         except HeadTooLarge as refusal:
@@ -376,7 +386,19 @@ def _asks_for_robots(exchange: ClientExchange) -> bool:
 class Trip:
     """What the access record will say of one exchange."""
 
-    __slots__ = ("application", "cause", "connector", "down", "drop", "published", "rates", "signed_in", "up", "user")
+    __slots__ = (
+        "application",
+        "cause",
+        "certificate",
+        "connector",
+        "down",
+        "drop",
+        "published",
+        "rates",
+        "signed_in",
+        "up",
+        "user",
+    )
 
     def __init__(self) -> None:
         self.signed_in: SignedIn | None = None
@@ -384,5 +406,6 @@ class Trip:
         self.drop: frozenset[bytes] | None = None
         self.published: Published | None = None
         self.rates: ApplicationRates | None = None
+        self.certificate: Certificate | None = None
         self.application = self.user = self.connector = self.cause = ""
         self.up = self.down = 0

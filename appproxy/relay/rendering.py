@@ -51,6 +51,10 @@ _BY_CODE = {
     "sign-in-too-weak": Words(
         "This needs another sign-in", "The identity provider did not sign you in as this page asks for."
     ),
+    "certificate-missing": Words(
+        "This needs your certificate", "Your browser has shown none that can be used. Close it and try again."
+    ),
+    "misdirected": Words("Please try again", "Your browser has used a connection that was made for something else."),
     "step-up": Words("This needs another sign-in", "Sign in again, as the application asks for here."),
     "sign-in-unavailable": Words("Signing in is not possible now", "Please try again in a minute."),
     "provider-unreachable": Words("The identity provider does not answer", "Please try again in a minute."),

@@ -232,7 +232,8 @@ class RelayService(Service):
         if directory is not None:
             directory.start()
         client_certificates = ServerCertificates(
-            authorities, relay_host, now=now, publishes=self._publishes, directory=directory, protocols=offered
+            authorities, relay_host, now=now, publishes=self._publishes, directory=directory, protocols=offered,
+            asks=lambda name: self._gateway.catalog.trusted_at(name),
         )
         connect_host = urlsplit(config.listen.connect_url).hostname or ""
         connector_certificates = ServerCertificates(authorities, connect_host, now=now, asks_clients=True)
@@ -261,6 +262,7 @@ class RelayService(Service):
                 listen(
                     self._reactor, address, lambda _, s=settings: Front(s), clients,  # type: ignore[misc]
                     limits=per_client, introduced_by=introduced_by, by_alpn=self._multiplexed(settings),
+                    by_name=lambda: clients.asking if self._gateway.catalog.asks_for_certificates else None,
                 )
             )  # fmt: skip
         door = self._front(self._answer_connector, secure=True)

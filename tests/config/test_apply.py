@@ -65,6 +65,12 @@ MISTAKES = {
     written(api='{ audiences = ["a"] }', preauthentication='"passthrough"'): (
         HR + "api: has no effect with passthrough, which knows no users; remove it"
     ),
+    written(client_certificate='{ user = "upn" }'): (
+        HR + "client_certificate.user: needs ca: who issues the certificates, as PEM"
+    ),
+    written(client_certificate='{ ca = "x", forward = true }'): (
+        HR + "client_certificate.ca: is not the certificate of an authority in PEM form, or several"
+    ),
     written(rate="{ user = 5 }", preauthentication='"passthrough"'): (
         HR + "rate.user: has no effect with passthrough, which knows no users; remove it"
     ),

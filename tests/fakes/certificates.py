@@ -13,6 +13,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _NOW = datetime.datetime.now(datetime.UTC)
 _DAY = datetime.timedelta(days=1)
+#: A user principal name of Active Directory.
+_UPN = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3")
 
 
 def _name(common_name: str) -> x509.Name:
@@ -20,6 +22,12 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _alternative(name: str) -> x509.GeneralName:
+    kind, _, rest = name.partition(":")
+    if kind == "upn" and rest:
+        octets = rest.encode()
+        return x509.OtherName(_UPN, b"\x0c" + bytes([len(octets)]) + octets)
+    if kind == "email" and rest:
+        return x509.RFC822Name(rest)
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
@@ -46,7 +54,7 @@ class Authority:
         not_after: datetime.datetime = _NOW + _DAY,
         client: bool = False,
     ) -> tuple[str, str]:
-        """Return a certificate for *names* (hosts, addresses, URIs) and its key, both PEM."""
+        """Return a certificate for *names* (hosts, addresses, URIs, ``upn:``, ``email:``) and its key, both PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         builder = (
