@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.applications import Cookies, Segment
+from appproxy.applications import AccessTokens, Cookies, CrossOrigin, Segment
 from appproxy.http.messages import Field
 from appproxy.relay.catalog import Published
 from appproxy.relay.preauth.cookies import BINDING, SESSION
@@ -78,6 +78,46 @@ class ChallengeTest(SynchronousTestCase):
         answer = self.challenge(fields=(*NAVIGATES, (b"Authorization", b"bearer abc")))
         self.assertEqual(answer.status, 401)
         self.assertEqual(answer.value("WWW-Authenticate"), 'Bearer realm="hr", error="invalid_token"')
+
+    @pytest.mark.feature("AUTH-8")
+    def test_as_entra_does(self) -> None:
+        """By option programs are redirected, too; but no WebSocket, and nobody with a bad token."""
+        application = Published(msgspec.structs.replace(HR, compat="entra"))
+        websocket = ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"))
+        bad = ((b"Authorization", b"Bearer x"),)
+        for method, fields, status in (
+            (b"GET", FETCHES, 302),
+            (b"GET", (), 302),
+            (b"POST", ((b"Content-Length", b"0"),), 303),
+            (b"GET", websocket, 401),
+            (b"GET", bad, 401),
+        ):
+            exchange = FakeExchange(APP + "/leave", method=method, fields=fields)
+            self.successResultOf(self.rig.oidc.challenge(exchange, application))
+            self.assertEqual(exchange.status, status, fields)
+
+    @pytest.mark.feature("AUTH-8")
+    def test_scripts_of_other_sites(self) -> None:
+        """A script that may use the application can read that it has to sign in, and where; others learn nothing."""
+        cors = CrossOrigin(allowed_origins=("https://spa.example.test",), allow_credentials=True)
+        segment = Segment(external_url=HR.external_url, internal_url=HR.internal_url, cors=cors)
+        api = AccessTokens(audiences=("api://hr",))
+        application = Published(
+            msgspec.structs.replace(HR, external_url="", internal_url="", segment=(segment,), api=api)
+        )
+        exchange = FakeExchange(APP + "/", fields=(*FETCHES, (b"Origin", b"https://spa.example.test")))
+        self.successResultOf(self.rig.oidc.challenge(exchange, application))
+        self.assertEqual((exchange.status, exchange.values("Location")), (401, []))
+        self.assertEqual(exchange.value("Access-Control-Allow-Origin"), "https://spa.example.test")
+        self.assertEqual(exchange.value("Access-Control-Allow-Credentials"), "true")
+        self.assertIn("WWW-Authenticate", exchange.value("Access-Control-Expose-Headers"))
+        self.assertEqual(
+            exchange.value("WWW-Authenticate"),
+            f'Bearer realm="hr", resource_metadata="{APP}/.well-known/oauth-protected-resource"',
+        )
+        exchange = FakeExchange(APP + "/", fields=(*FETCHES, (b"Origin", b"https://evil.example.test")))
+        self.successResultOf(self.rig.oidc.challenge(exchange, application))
+        self.assertEqual((exchange.status, exchange.values("Access-Control-Allow-Origin")), (401, []))
 
     def test_posted_form(self) -> None:
         """A03, A04: a form of nobody knows where is not kept, and its sender is told so, with a link to the root."""
