@@ -54,6 +54,20 @@ header = "X-Identity"
 name = "payroll"
 paths = ["/payroll/"]
 acr = ["c1"]
+[[application]]
+id = "reports"
+external_url = "https://reports.localhost:PORT/"
+internal_url = "ORIGIN/"
+connector_group = "hq"
+assigned = { groups = ["staff"] }
+timeouts = { first_byte = "long" }
+translate = { host_header = false }
+[application.api]
+audiences = ["https://api.localhost"]
+scopes = ["user_impersonation"]
+[application.sso]
+mode = "header"
+header = [{ name = "X-User", value = "user" }]
 """
 
 
@@ -262,3 +276,19 @@ def test_nothing_that_could_be_used_again_is_logged(stack: Programs) -> None:
         text = (stack.folder / name).read_text()
         assert token[:60] not in text, name
         assert token.rpartition(".")[2] not in text, name
+
+
+@pytest.mark.feature("SCN-10")
+def test_report_server(stack: Programs) -> None:
+    """One server root for a mobile program with a token and for a browser, which is sent to sign in; same user, same
+    addresses, the server's own name outside."""
+    token = signed_in(stack, desktop(stack))["access_token"]
+    agent = stack.user_agent()
+    for path in ("/reports/api/v2.0/me", "/ReportServer?/Sales&rs:Command=Render", "/powerbi/"):
+        url = stack.address("reports", path)
+        answer = agent.ask(url, fields={**FETCHES, "Authorization": f"Bearer {token}"})
+        assert (told(answer)["x-user"], answer.json()["target"]) == ("alice", path)
+        assert told(answer)["host"] == urlsplit(url).netloc
+        page = agent.ask(url)
+        assert page.status == 302
+        assert page.value("Location").startswith(stack.public_url)

@@ -7,7 +7,11 @@ from typing import Any
 
 import jwt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.applications import Application, Assigned
@@ -19,6 +23,11 @@ from appproxy.relay.preauth.provider import Provider
 from tests.fakes.idp import ISSUER, FakeProvider, public_jwk, rsa_key
 
 NOW = 1_800_000_000
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
 HONEST: dict[str, Any] = {
     "iss": ISSUER,
     "aud": "https://hr.example.test",
@@ -179,3 +188,30 @@ class AccessTokenTest(SynchronousTestCase):
         self.idp.keys = ["key-9"]
         self.assertEqual(public_jwk("key-9")["kid"], "key-9")
         self.check(self.sign({"kid": "key-9"}, "key-9"))
+
+
+class AnyTokenTest(SynchronousTestCase):
+    """What nobody would send."""
+
+    def setUp(self) -> None:
+        idp = FakeProvider(lambda: NOW)
+        config = ProviderConfig(id="main", issuer=ISSUER, client_id="relay")
+        self.provider = Provider(config, idp.fetch, Clock().seconds, lambda: NOW)
+        self.idp = idp
+
+    @given(st.text() | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", fullmatch=True))
+    def test_any_text(self, text: str) -> None:
+        """A38: is refused, by name."""
+        self.failureResultOf(check_access_token(text, self.provider, NOW), TokenRefused)
+
+    @given(st.dictionaries(st.sampled_from([*HONEST, "typ", "cnf", "xms_cc", "roles", "_claim_names", "azp"]), _JSON))
+    def test_any_claims(self, changed: dict[str, Any]) -> None:
+        """A38: a signed token with claims of any type is good, or refused by name."""
+        token = jwt.PyJWS().encode(
+            json.dumps({**HONEST, **changed}).encode(), rsa_key("key-1"), "RS256", {"kid": "key-1"}
+        )
+        checked = Deferred.fromCoroutine(check_access_token(token, self.provider, NOW))
+        results: list[Any] = []
+        checked.addBoth(results.append)
+        if isinstance(results[0], Failure):
+            self.assertIsNotNone(results[0].check(TokenRefused, IdentityRefused), results[0])
