@@ -325,9 +325,7 @@ class ClientConversation:
         known = head.known
         connection = known.get(b"connection")
         options = () if connection is None else tokens(connection)
-        self._keep = (
-            b"close" not in options and (head.version == (1, 1) or b"keep-alive" in options) and not self._once
-        )
+        self._keep = b"close" not in options and (head.version == (1, 1) or b"keep-alive" in options) and not self._once
         length = None
         lengths = known.get(b"content-length")
         if lengths is not None:

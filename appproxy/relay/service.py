@@ -232,7 +232,12 @@ class RelayService(Service):
         if directory is not None:
             directory.start()
         client_certificates = ServerCertificates(
-            authorities, relay_host, now=now, publishes=self._publishes, directory=directory, protocols=offered,
+            authorities,
+            relay_host,
+            now=now,
+            publishes=self._publishes,
+            directory=directory,
+            protocols=offered,
             asks=lambda name: self._gateway.catalog.trusted_at(name),
         )
         connect_host = urlsplit(config.listen.connect_url).hostname or ""

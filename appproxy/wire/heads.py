@@ -199,9 +199,7 @@ def decode_request(payload: bytes) -> RequestHead:
         packed = _known.get(request.standing) or _read_standing(request.standing)
     except (ValueError, RecursionError) as problem:
         raise MalformedHead(f"request head: {problem}") from None
-    return RequestHead(
-        request.method, request.target, packed, request.request_id, request.length, request.affinity
-    )
+    return RequestHead(request.method, request.target, packed, request.request_id, request.length, request.affinity)
 
 
 def _read_standing(octets: bytes) -> Packed:
