@@ -30,6 +30,8 @@ DEAD_TICKS = 6
 WAKES_PER_MESSAGE = 16
 #: Messages that leave in one turn; the rest waits for the next, so that nobody else does.
 MESSAGES_PER_TURN = 4
+#: What a PING says that measures the path; those after silence count.
+_MEASURING = b"the path"
 #: A peer that does not answer our close is cut off after this long.
 CLOSE_SECONDS = 2.0
 
@@ -87,6 +89,7 @@ class Channel:
         self._full = False
         self._heard = True
         self._silent_ticks = 0
+        self._pinged = 0.0
         self._ticking: Any = None
         self._closing: Any = None
         self.lost = False
@@ -165,6 +168,7 @@ class Channel:
         carrier.transport.registerProducer(self, True)
         self._ticking = self.clock.callLater(TICK_SECONDS, self._tick)
         self._owner.channel_opened(self)
+        self._measure()
         self.wake()
 
     def message_received(self, payload: bytes) -> None:
@@ -231,6 +235,8 @@ class Channel:
         if self._heard:
             self._heard = False
             self._silent_ticks = 0
+            if self.streams and not self._pinged:
+                self._measure()
             return
         self._silent_ticks += 1
         if self._silent_ticks >= DEAD_TICKS:
@@ -240,6 +246,12 @@ class Channel:
         elif self._silent_ticks >= PING_TICKS:
             self.connection.ping(self._silent_ticks.to_bytes(8, "big"))
             self.wake()
+
+    def _measure(self) -> None:
+        """Find out how far the peer is; the answer comes ahead of everything but what has left already."""
+        self._pinged = self.clock.seconds()
+        self.connection.ping(_MEASURING)
+        self.wake()
 
     # Writing
 
@@ -363,6 +375,10 @@ class Channel:
 
     def _pong(self, event: events.Pong) -> None:
         self.last_store_age_ms = event.store_age_ms
+        if self._pinged and event.opaque == _MEASURING:
+            now = self.clock.seconds()
+            self.connection.path.measured(now - self._pinged, now)
+            self._pinged = 0.0
 
     def _ping(self, event: events.Ping) -> None:
         """Answered by the wire connection itself."""

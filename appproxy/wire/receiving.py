@@ -30,7 +30,7 @@ from appproxy.wire.heads import MalformedHead, decode_request, decode_response, 
 from appproxy.wire.limits import Allowance, Limits
 from appproxy.wire.misuse import ChannelViolation
 from appproxy.wire.streams import DOWN_OPEN, MOVES, UP_OPEN, Input, State, Stream
-from appproxy.wire.windows import CHANNEL_WINDOW, MAX_CREDIT, Budget, ReceiveWindow
+from appproxy.wire.windows import CHANNEL_WINDOW, MAX_CREDIT, Budget, Path, ReceiveWindow
 from appproxy.wire.writing import NUDGE, Outbox
 
 # Plain numbers: an operation on an IntFlag costs half a microsecond.
@@ -98,6 +98,7 @@ class Receiving:
         "_woken",
         "limits",
         "offences",
+        "path",
         "side",
         "store_age_ms",
     )
@@ -143,6 +144,7 @@ class Receiving:
         self._channel_left = CHANNEL_WINDOW
         self._channel_owed = 0
         self._pings: deque[bytes] = deque()
+        self.path = Path()
         self._goaways = 0
         #: The last stream that the peer's latest GOAWAY allowed.
         self._at_most = frames.MAX_STREAM
@@ -325,7 +327,7 @@ class Receiving:
         if size:
             window = what.window
             if window is None:
-                window = what.window = ReceiveWindow()
+                window = what.window = ReceiveWindow(path=self.path)
             self._budget.waiting += size
             if not window.receive(size, self._clock):
                 raise ProtocolViolation(Code.FLOW, "DATA without credit of its stream")

@@ -22,8 +22,10 @@ MIN_WINDOW: Final = 64 * 1024
 #: A window grows while it is smaller than so many times what the path holds: speed, looked at no more often than this
 #: many seconds, times the shortest round trip.  Where processors are slower than the path, more would only lengthen the
 #: queue in which all other streams wait.
-AMPLE: Final = 2
+AMPLE: Final = 4
 SAMPLE_SECONDS: Final = 0.02
+#: Round trips are forgotten after this long: paths change.
+FORGET_SECONDS: Final = 60.0
 #: Bytes of all streams that may be under way in a channel.
 CHANNEL_WINDOW: Final = 16 * 1024 * 1024
 #: No window may be told to be larger, as in HTTP/2.
@@ -51,9 +53,32 @@ class Budget:
         return self.waiting > self.limit
 
 
+class Path:
+    """How far the peer is: the shortest of the last minute or two's round trips, by PINGs and by windows.
+
+    The shortest: what waits in queues, ours among them, is no distance.
+
+    :ivar trip: in seconds; endless while it is not known.
+    """
+
+    __slots__ = ("_before", "_begun", "_recent", "trip")
+
+    def __init__(self) -> None:
+        self.trip = self._before = self._recent = inf
+        self._begun = 0.0
+
+    def measured(self, seconds: float, now: float) -> None:
+        """A round trip took so long."""
+        if now - self._begun >= FORGET_SECONDS:
+            self._before, self._recent, self._begun = self._recent, inf, now
+        self._recent = min(self._recent, seconds)
+        self.trip = min(self._before, self._recent)
+
+
 class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
     """What the peer may send on one stream, and what became of what it sent."""
 
+    path: Path = msgspec.field(default_factory=Path)
     size: int = INITIAL_WINDOW
     left: int = INITIAL_WINDOW
     held: int = 0
@@ -64,8 +89,6 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
     limiting: bool = False
     #: When the WINDOW was sent that leads past the edge; 0 once the peer has used it.
     given: float = 0.0
-    #: The shortest time from a WINDOW to the first byte that it allowed.
-    trip: float = inf
     #: Bytes taken since the last look at the speed, and when that was.
     taken: int = 0
     looked: float = 0.0
@@ -79,7 +102,8 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
         self.held += count
         self.edge -= count
         if self.given and self.edge < 0:
-            self.trip = min(self.trip, clock() - self.given)
+            now = clock()
+            self.path.measured(now - self.given, now)
             self.given = 0.0
         if self.edge == 0 or self.left == 0:
             self.limiting = True
@@ -126,4 +150,5 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
             return False
         taken, begun = self.taken, self.looked
         self.taken, self.looked = 0, now
-        return begun > 0 and taken / seconds * self.trip * AMPLE > self.size
+        trip = self.path.trip
+        return begun > 0 and trip < inf and taken / seconds * trip * AMPLE > self.size

@@ -44,6 +44,19 @@ class ChannelTests(SynchronousTestCase):
         self.pair.clock.advance(0)
         self.assertEqual(len(self.pair.relay_carrier.sent), 1)
 
+    def test_the_path_is_measured(self) -> None:
+        """By a PING when the channel opens, and now and then while it is in use; an idle one is left alone."""
+        path = self.pair.relay.connection.path
+        self.pair.run()
+        before = path.trip
+        self.assertLess(before, 1.0)
+        self.pair.request(RecordingReceiver())
+        self.pair.run()
+        self.pair.clock.advance(TICK_SECONDS)
+        self.assertNotEqual(self.pair.relay._pinged, 0.0)
+        self.pair.run()
+        self.assertEqual(self.pair.relay._pinged, 0.0)
+
     def test_silence_is_answered_by_ping_then_death(self) -> None:
         """After 10 s of silence a PING is sent, after 15 s the carrier is cut (C31)."""
         self.pair.connector._ticking.cancel()

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.wire.windows import INITIAL_WINDOW, MAX_WINDOW, MIN_WINDOW, Budget, ReceiveWindow
+from appproxy.wire.windows import FORGET_SECONDS, INITIAL_WINDOW, MAX_WINDOW, MIN_WINDOW, Budget, Path, ReceiveWindow
 
 K = 1024
 
 
-class Path:
+class Sender:
     """A sender that uses up all its credit at once, so many seconds away, and a consumer that takes so much a second.
 
     :param speed: of the consumer, bytes a second; endless unless it is said.
@@ -23,6 +23,7 @@ class Path:
     def __init__(self, trip: float, speed: float = inf) -> None:
         self.now = 1000.0
         self.window = ReceiveWindow()
+        self.window.path.measured(trip, self.now)
         self._trip = trip
         self._speed = speed
         self._credit = INITIAL_WINDOW
@@ -78,7 +79,7 @@ class WindowTests(SynchronousTestCase):
 
     def test_grows_when_it_limits(self) -> None:
         """A sender that uses up all it has, to a consumer that keeps up, soon has 8 MiB and never more."""
-        path = Path(0.064)
+        path = Sender(0.064)
         for _ in range(12):
             path.round()
         self.assertEqual(path.window.size, MAX_WINDOW)
@@ -89,14 +90,14 @@ class WindowTests(SynchronousTestCase):
     def test_grows_with_pieces_of_any_size(self) -> None:
         """It is where the sender stops that tells, not the size of its frames."""
         for piece in (1000, 7777, 30_001):
-            path = Path(0.064)
+            path = Sender(0.064)
             for _ in range(12):
                 path.round(piece)
             self.assertEqual(path.window.size, MAX_WINDOW)
 
     def test_grows_to_what_the_path_holds(self) -> None:
         """Where the consumer is what takes time, a larger window would only lengthen the queue."""
-        path = Path(0.0003, speed=200e6)
+        path = Sender(0.0003, speed=200e6)
         for _ in range(1000):
             path.round()
         self.assertLessEqual(path.window.size, 512 * K)
@@ -120,7 +121,7 @@ class WindowTests(SynchronousTestCase):
 
     def test_shrinks_while_too_much_waits_and_grows_again(self) -> None:
         """Above the budget every return of credit is smaller, down to 64 KiB; below it, windows recover."""
-        path = Path(0.064)
+        path = Sender(0.064)
         for _ in range(10):
             path.round()
         for _ in range(20):
@@ -149,6 +150,30 @@ class WindowTests(SynchronousTestCase):
             self.assertGreaterEqual(min(window.left, window.held, window.owed), 0)
         credit += window.consume(window.held, False, still)
         self.assertGreater(credit, 0)
+
+
+class PathTests(SynchronousTestCase):
+    """How far the peer is."""
+
+    def test_the_shortest_counts(self) -> None:
+        """What waited in queues is no distance; but paths change, and after a while the past is forgotten."""
+        path = Path()
+        self.assertEqual(path.trip, inf)
+        for seconds in (0.02, 0.01, 0.3):
+            path.measured(seconds, 1000.0)
+        self.assertEqual(path.trip, 0.01)
+        path.measured(0.05, 1000.0 + FORGET_SECONDS)
+        self.assertEqual(path.trip, 0.01)
+        path.measured(0.06, 1000.0 + 2 * FORGET_SECONDS)
+        self.assertEqual(path.trip, 0.05)
+
+    def test_nothing_grows_before_it_is_known(self) -> None:
+        """A stream that is early keeps the window that it began with."""
+        sender = Sender(0.064)
+        sender.window.path = Path()
+        for _ in range(12):
+            sender.round()
+        self.assertEqual(sender.window.size, INITIAL_WINDOW)
 
 
 class BudgetTests(SynchronousTestCase):
