@@ -89,7 +89,7 @@ class Channel:
         self._full = False
         self._heard = True
         self._silent_ticks = 0
-        self._pinged = 0.0
+        self._pinged: float | None = None
         self._ticking: Any = None
         self._closing: Any = None
         self.lost = False
@@ -235,7 +235,7 @@ class Channel:
         if self._heard:
             self._heard = False
             self._silent_ticks = 0
-            if self.streams and not self._pinged:
+            if self.streams and self._pinged is None:
                 self._measure()
             return
         self._silent_ticks += 1
@@ -375,10 +375,10 @@ class Channel:
 
     def _pong(self, event: events.Pong) -> None:
         self.last_store_age_ms = event.store_age_ms
-        if self._pinged and event.opaque == _MEASURING:
+        if self._pinged is not None and event.opaque == _MEASURING:
             now = self.clock.seconds()
             self.connection.path.measured(now - self._pinged, now)
-            self._pinged = 0.0
+            self._pinged = None
 
     def _ping(self, event: events.Ping) -> None:
         """Answered by the wire connection itself."""
