@@ -6,13 +6,12 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.application.service import Service
-from twisted.internet.defer import DeferredLock
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -37,14 +36,14 @@ from appproxy.relay.access_tokens import AccessTokens
 from appproxy.relay.admin import Admin
 from appproxy.relay.admission import Admission
 from appproxy.relay.attachments import Attachments
-from appproxy.relay.authorities import AUTHORITY_SECRET
-from appproxy.relay.catalog import Catalog, Published
+from appproxy.relay.catalog import Published
 from appproxy.relay.certificates import ServerCertificates, open_authorities, publish_authorities
 from appproxy.relay.channels import Channels
 from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.credentials import Credentials
 from appproxy.relay.enrolment import PATH as ENROLMENT_PATH
 from appproxy.relay.enrolment import Enrolment
+from appproxy.relay.following import Following
 from appproxy.relay.front import Front, FrontSettings, Patience
 from appproxy.relay.gateway import RESERVED, Gateway, NoApplication
 from appproxy.relay.identification import Identification
@@ -56,11 +55,9 @@ from appproxy.relay.rendering import Rendering
 from appproxy.relay.sealing import KEY_BYTES, Sealer
 from appproxy.relay.service_tokens import ServiceTokens
 from appproxy.relay.sessions import TICK_SECONDS as SESSIONS_TICK_SECONDS
-from appproxy.store import applications, connectors, feed
 from appproxy.store import secrets as stored_secrets
 from appproxy.store.interface import StoreUnavailable
 from appproxy.store.opening import open_store
-from appproxy.store.records import Change
 from appproxy.tasks import Tasks
 from appproxy.wire.windows import Budget
 
@@ -86,8 +83,6 @@ class RelayService(Service):
         self._loops: list[LoopingCall] = []
         self._fronts: list[FrontSettings] = []
         self._attachments = Attachments()
-        self._seq = 0
-        self._following = DeferredLock()
         self._name = NodeName(config.relay.node, config.relay.state_dir, self._store, epoch)
 
     # Life
@@ -165,7 +160,7 @@ class RelayService(Service):
         await self._store.start()
         await self._name.take()
         now = epoch
-        self._authorities = authorities = await open_authorities(self._store, now())
+        authorities = await open_authorities(self._store, now())
         publish_authorities(authorities, config.relay.state_dir)
         key = await self._store.write(stored_secrets.get_or_create, "sealing", lambda: secrets.token_bytes(KEY_BYTES))
         sealer = Sealer(key, secrets.token_bytes)
@@ -222,8 +217,16 @@ class RelayService(Service):
             providers=[each.id for each in config.provider],
             own_host=relay_host,
         )
-        self._seq = await self._store.read(feed.latest)
-        await self._load_catalog(self._seq)
+        self._following = Following(
+            self._store,
+            gateway=self._gateway,
+            channels=self._channels,
+            sessions=self._sessions,
+            service_tokens=self._service_tokens,
+            authorities=authorities,
+            state_dir=config.relay.state_dir,
+        )
+        await self._following.begin()
         self._store.watch(self._changed)
         offered = ALPN_WITH_HTTP2 if config.listen.http2 else ALPN
         folder = config.tls.certificates
@@ -368,74 +371,8 @@ class RelayService(Service):
         self._access.record(request_id, client, "", b"-", b"-", bad.status, 0, 0, 0.0, cause=bad.code, side="client")
         return self._rendering.refusal(bad, request_id)
 
-    # Changes
-
-    async def _load_catalog(self, version: int) -> None:
-        """Put in force what is published; it has every change up to number *version*, perhaps later ones too."""
-        stored = await self._store.read(applications.list_)
-        catalog = Catalog(each.application for each in stored)
-        self._gateway.catalog = catalog
-        self._channels.publish(catalog, version)
-
     def _changed(self, _seq: int) -> None:
-        self._tasks.spawn("follow the feed", self._follow())
-
-    async def _follow(self) -> None:
-        """Take note of what changed, here or in another process."""
-        await self._following.acquire()
-        try:
-            while changes := await self._store.read(feed.since, self._seq):
-                await self._heed(changes)
-                self._seq = changes[-1].seq
-        except feed.FeedCutOff as cut_off:
-            await self._read_anew(cut_off.latest)
-        except StoreUnavailable:
-            return  # told again when it is back
-        finally:
-            self._following.release()
-
-    async def _heed(self, changes: Sequence[Change]) -> None:
-        self._sessions.heard(changes)
-        self._service_tokens.revoked(change.key for change in changes if change.kind == feed.SERVICE_TOKEN)
-        moved = False
-        if any(change.kind == feed.AUTHORITY for change in changes):
-            await self._trust()
-        for kind, key in {(change.kind, change.key): None for change in changes}:
-            if kind == feed.CONNECTOR_REVOKED:
-                self._channels.revoked(key)
-            elif kind == feed.CONNECTOR:
-                record = await self._store.read(connectors.find, key)
-                moved = (record is not None and self._channels.changed(record)) or moved
-        if moved or any(change.kind == feed.APPLICATION for change in changes):
-            await self._load_catalog(changes[-1].seq)
-
-    async def _trust(self) -> None:
-        """Authorities were added, changed places or went: new handshakes and connectors follow."""
-        octets = await self._store.read(stored_secrets.find, AUTHORITY_SECRET)
-        try:
-            changed = octets is not None and self._authorities.replace(octets)
-            if changed:
-                publish_authorities(self._authorities, self.config.relay.state_dir)
-                self._channels.tell_whom_to_trust()
-        except (ValueError, ConfigError) as problem:
-            self.log.error(
-                "the change of authorities is not in force here: {problem}",
-                event="authority.not-changed",
-                problem=str(problem),
-            )
-
-    async def _read_anew(self, latest: int) -> None:
-        """Part of the feed is lost: look at everything again, then go on from number *latest*."""
-        self._sessions.missed()
-        self._service_tokens.missed()
-        await self._trust()
-        for record in await self._store.read(connectors.list_):
-            if record.revoked is not None:
-                self._channels.revoked(record.id)
-            else:
-                self._channels.changed(record)
-        self._seq = latest
-        await self._load_catalog(latest)
+        self._tasks.spawn("follow the feed", self._following.follow())
 
     def _publishes(self, host: str) -> bool:
         return self._gateway.catalog.knows_host(host)

@@ -301,9 +301,9 @@ async def test_the_store_is_away_for_a_while(place: Place) -> None:
     with_store = service._store.read, service._store.write
     service._store.read = service._store.write = away  # type: ignore[method-assign]
     await service._name.renew()
-    await service._follow()
+    await service._following.follow()
     service._store.read, service._store.write = with_store  # type: ignore[method-assign]
-    await service._follow()
+    await service._following.follow()
     service._sweep()
     await service.stopService()
 
@@ -376,7 +376,7 @@ async def test_changes_that_were_missed(place: Place, monkeypatch: pytest.Monkey
     service._store.read = lambda function, *more: (  # type: ignore[method-assign]
         cut_off() if function.__name__ == "since" else read(function, *more)
     )
-    await service._follow()
+    await service._following.follow()
     assert heard[:2] == ["missed", "c-1"]  # and perhaps once more, as the store has just told of the revocation
     await service.stopService()
 
