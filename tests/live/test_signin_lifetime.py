@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
@@ -15,9 +16,13 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.fakes.idp import public_jwk, rsa_key
+from tests.live.chromium import opened, sign_in
 from tests.live.clients import FETCHES, Browser, Raw
 from tests.live.programs import until
 from tests.live.stack import SECRET, Stack
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
 
 pytestmark = pytest.mark.live
 
@@ -98,6 +103,40 @@ def test_refreshed(stack: Stack, browser: Browser) -> None:
 
     before = refreshes()
     until("three refreshes", lambda: refreshes() >= before + 3)
+
+
+@pytest.mark.feature("AUTH-5", "AUTH-6")
+def test_refreshed_and_signed_out_in_a_browser(stack: Stack, visit: Callable[..., None]) -> None:
+    """Chromium's sign-in outlives its access token several times, and ends at the provider with it."""
+
+    def refreshes() -> int:
+        with urlopen(f"http://localhost:{stack.provider_port}/test/refreshes") as answer:
+            return int(answer.read())
+
+    def play(context: BrowserContext) -> None:
+        page = opened(context)
+        page.goto(stack.address("intranet"))
+        sign_in(page, "alice", "wonderland")
+        page.wait_for_url(stack.address("intranet"))
+        before = refreshes()
+
+        def refreshed() -> bool:
+            answer = page.goto(stack.address("intranet"))
+            assert answer is not None
+            assert answer.status == 200
+            return refreshes() >= before + 2
+
+        until("two refreshes", refreshed)
+        page.goto(stack.address("intranet", "/.appproxy/sign-out"))
+        page.click("text=Sign out everywhere")
+        page.wait_for_load_state("networkidle")
+        if f":{stack.provider_port}/" in page.url:
+            page.click("button[value=yes]")
+        page.wait_for_selector("text=You are signed out")
+        page.goto(stack.address("intranet"))
+        page.wait_for_selector("#username")
+
+    visit(play)
 
 
 @pytest.mark.feature("AUTH-7")
