@@ -24,7 +24,7 @@ class Apache:
 
     :param folder: which it has to be able to reach; the page and the log are there.
     :param keytab: with the keys of its service principal names.
-    :param require: whom it lets in; *more*: further directives beside that.
+    :param require: whom it lets in; *more*: further directives beside that; *server*: of the server itself.
     :raises Missing: packages are not installed.
     """
 
@@ -37,6 +37,7 @@ class Apache:
         start: Start,
         require: str = "valid-user",
         more: str = "",
+        server: str = "",
     ) -> None:
         if absent := missing():
             raise Missing("an origin with Kerberos needs Debian packages that are not installed: " + " ".join(absent))
@@ -47,6 +48,7 @@ class Apache:
         self._start = start
         self._require = require
         self._more = more
+        self._server = server
 
     def start(self, within: Sequence[str] = ()) -> Any:
         """Serve, as the last arguments of the command *within*."""
@@ -64,6 +66,7 @@ class Apache:
                 keytab=self._keytab,
                 require=self._require,
                 more=self._more,
+                server=self._server,
             )
         )
         hand_over(folder, self._keytab)
@@ -110,6 +113,7 @@ MaxRequestWorkers 128
 KeepAliveTimeout 30
 MaxKeepAliveRequests 0
 LimitRequestFieldSize 65536
+{server}
 DocumentRoot {folder}/pages
 TypesConfig /dev/null
 AddType text/html .shtml

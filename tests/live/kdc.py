@@ -74,12 +74,20 @@ class Lab:
         clock: str = "",
         keytab: str = "origin.keytab",
         require: str = "valid-user",
+        server: str = "",
     ) -> Program:
         """Start Apache, or another one at the same port; *clock* sets its own off, ``+2h``."""
         folder = self.folder / f"origin-{len(self.programs)}"
         folder.mkdir()
         self.origin = apache.Apache(
-            folder, self.origin_port, self.realm.folder / keytab, self.realm.config, self.start_program, require, more
+            folder,
+            self.origin_port,
+            self.realm.folder / keytab,
+            self.realm.config,
+            self.start_program,
+            require,
+            more,
+            server,
         )
         within = ["env", f"FAKETIME={clock}", f"LD_PRELOAD={FAKETIME[0]}"] if clock else []
         program: Program = self.origin.start(within)
