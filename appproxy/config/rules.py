@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from appproxy.applications import Application, Rule, Who
 from appproxy.errors import ConfigError
-from appproxy.http.addresses import AmbiguousPath, canonical_path
+from appproxy.http.addresses import is_canonical
 from appproxy.times import Window
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
@@ -53,7 +53,7 @@ def _check_who(who: Who, at: str) -> None:
 
 def _check_conditions(rule: Rule, at: str) -> None:
     for position, path in enumerate(rule.paths):
-        if _canonical(path) != path.encode("utf-8"):
+        if not is_canonical(path):
             raise ConfigError(
                 f"{at}.paths[{position}]", f'{path!r} is not a canonical path; write for instance "/admin/"'
             )
@@ -76,10 +76,3 @@ def _check_conditions(rule: Rule, at: str) -> None:
         raise ConfigError(
             f"{at}.time_zone", f"{rule.time_zone!r} is not known here; write for instance Europe/Berlin"
         ) from None
-
-
-def _canonical(path: str) -> bytes | None:
-    try:
-        return canonical_path(path.encode("utf-8")) if path.startswith("/") else None
-    except AmbiguousPath:
-        return None

@@ -153,6 +153,20 @@ def is_under(path: bytes, prefix: bytes) -> bool:
     return path.startswith(prefix) or path == prefix[:-1]
 
 
+def is_at(path: bytes, wanted: bytes) -> bool:
+    """Whether canonical *path* is *wanted* or, where that ends with a slash, lies below it."""
+    return is_under(path, wanted) if wanted.endswith(b"/") else path == wanted
+
+
+def is_canonical(text: str) -> bool:
+    """Whether *text* is a path as :func:`canonical_path` would write it."""
+    path = text.encode("utf-8")
+    try:
+        return path.startswith(b"/") and canonical_path(path) == path
+    except AmbiguousPath:
+        return False
+
+
 def swap_prefix(path: bytes, old: bytes, new: bytes) -> bytes:
     """Move *path* from below *old* to below *new* (both with their final slash); all octets after it stay as they are.
 

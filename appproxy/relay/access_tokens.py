@@ -22,7 +22,7 @@ from appproxy.relay.preauth.failures import IdentityRefused, ProviderMisconfigur
 from appproxy.relay.preauth.provider import Provider
 from appproxy.relay.programs import OutOfScope, StepUpNeeded, Unauthorised, stronger
 from appproxy.relay.rules import Applying
-from appproxy.relay.sessions import Watcher
+from appproxy.relay.watching import Watched
 
 #: Tokens that are remembered at most, and for how long: then their key is looked for again.
 MAX_REMEMBERED, REMEMBERED_SECONDS = 10_000, 600
@@ -32,29 +32,24 @@ SCOPE_MISSING = Decision(False, ("scope-missing",))
 ROLE_MISSING = Decision(False, ("role-missing",))
 
 
-class Bearer:
+class Bearer(Watched):
     """A token in use.
 
     :ivar until: when it ends, epoch seconds; *fresh_until*: when it is checked again.
     """
 
-    __slots__ = ("_authorization_uri", "_watchers", "fresh_until", "identity", "token", "until")
+    __slots__ = ("_authorization_uri", "fresh_until", "identity", "token", "until")
 
     def __init__(self, token: AccessToken, now: int, authorization_uri: str) -> None:
+        super().__init__()
         self.token = token
         self.identity = token.identity
         self.until = token.until
         self.fresh_until = min(token.until, now + REMEMBERED_SECONDS)
         self._authorization_uri = authorization_uri
-        self._watchers: set[Watcher] = set()
 
     def __repr__(self) -> str:
         return f"<Bearer {self.identity.user}>"
-
-    @property
-    def watched(self) -> bool:
-        """Whether something is held open for it."""
-        return bool(self._watchers)
 
     def decide(self, published: Published, applying: Applying | None, now: int) -> Decision:
         """Say whether it may: by scope and assignment for a user, by role or by name for a program itself."""
@@ -88,20 +83,6 @@ class Bearer:
                 reasons, {**where, "error": "insufficient_claims", "claims": claims_wanted(step_up, now)}
             )
         return StepUpNeeded(reasons, {**where, **stronger(step_up)})
-
-    def watch(self, watcher: Watcher) -> None:
-        """Tell *watcher* when the token has ended."""
-        self._watchers.add(watcher)
-
-    def unwatch(self, watcher: Watcher) -> None:
-        """Undo :meth:`watch`."""
-        self._watchers.discard(watcher)
-
-    def cut(self) -> None:
-        """End everything that is open."""
-        watchers, self._watchers = self._watchers, set()
-        for watcher in watchers:
-            watcher.session_ended()
 
 
 def claims_wanted(step_up: StepUp, now: int) -> str:

@@ -228,10 +228,7 @@ class Gateway:
         :raises NotAssigned: they may not.
         """
         application = published.application
-        applying: Applying | None = None
-        if published.rules is not None:
-            request = Request(exchange.path, exchange.head.method, exchange.client, self._epoch())
-            applying = published.rules.look(request)
+        applying = self._applying(exchange, published)
         program: Program | None = None
         if published.credential in exchange.head.known:
             program = await self._programs.identify(exchange, published)
@@ -255,10 +252,8 @@ class Gateway:
             await self._preauth.challenge(exchange, published)
             return False
         trip.signed_in, trip.user = session, session.identity.user
-        if REPLAY in exchange.reserved and await self._preauth.replay(exchange, session) and applying is not None:
-            assert published.rules is not None
-            replayed = Request(exchange.path, exchange.head.method, exchange.client, self._epoch())
-            applying = published.rules.look(replayed)
+        if REPLAY in exchange.reserved and await self._preauth.replay(exchange, session):
+            applying = self._applying(exchange, published)
         if applying is None:
             decision = published.assignment.decide(session.identity)
         else:
@@ -270,6 +265,12 @@ class Gateway:
         if not decision.allowed:
             raise NotAssigned(", ".join(decision.reasons))
         return True
+
+    def _applying(self, exchange: ClientExchange, published: Published) -> Applying | None:
+        """The rules that have something to say of this request; None where there are none at all."""
+        if published.rules is None:
+            return None
+        return published.rules.look(Request(exchange.path, exchange.head.method, exchange.client, self._epoch()))
 
     async def _relay(
         self, exchange: ClientExchange, published: Published, session: SignedIn | None, trip: Trip

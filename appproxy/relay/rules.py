@@ -16,6 +16,7 @@ from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from appproxy.applications import Application, Rule, Who
+from appproxy.http.addresses import is_at
 from appproxy.identity import Identity
 from appproxy.relay.policy import GROUPS_UNKNOWN, Assignment, Decision, StepUp, signed_in_by, texts_of
 from appproxy.times import Window
@@ -101,10 +102,7 @@ class Compiled:
         return True
 
     def _covers(self, path: bytes) -> bool:
-        return any(
-            path == wanted or (wanted.endswith(b"/") and (path.startswith(wanted) or path == wanted[:-1]))
-            for wanted in self._paths
-        )
+        return any(is_at(path, wanted) for wanted in self._paths)
 
     def lacks(self, identity: Identity, now: int) -> StepUp | None:
         """What the user's sign-in is short of."""

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable
 
 from twisted.logger import Logger
 
+from appproxy.http.addresses import is_at
 from appproxy.identity import Identity
 from appproxy.relay.catalog import Published
 from appproxy.relay.client_exchange import ClientExchange
 from appproxy.relay.policy import Decision
 from appproxy.relay.programs import OutOfScope, Unauthorised
 from appproxy.relay.rules import Applying
-from appproxy.relay.sessions import Watcher
+from appproxy.relay.watching import Watched
 from appproxy.store import service_tokens
 from appproxy.store.interface import Store, StoreUnavailable
 from appproxy.store.records import ServiceTokenRecord
@@ -44,17 +45,16 @@ def hash_token(text: bytes) -> bytes:
     return hashlib.sha256(text).digest()
 
 
-class Granted:
+class Granted(Watched):
     """A token in use: an identity, and what is open for it."""
 
-    __slots__ = ("_watchers", "fresh_until", "identity", "noted", "record")
+    __slots__ = ("fresh_until", "identity", "record")
 
     def __init__(self, record: ServiceTokenRecord, fresh_until: float) -> None:
+        super().__init__()
         self.record = record
         self.identity = Identity(ISSUER, record.id, f"service:{record.name}", (), {"owner": record.owner})
         self.fresh_until = fresh_until
-        self.noted = 0
-        self._watchers: set[Watcher] = set()
 
     def __repr__(self) -> str:
         return f"<Granted {self.identity.user}>"
@@ -64,7 +64,7 @@ class Granted:
         record = self.record
         if record.applications and application not in record.applications:
             return False
-        return not record.paths or any(_is_at(path, wanted.encode("ascii")) for wanted in record.paths)
+        return not record.paths or any(is_at(path, wanted.encode("ascii")) for wanted in record.paths)
 
     def decide(self, published: Published, applying: Applying | None, now: int) -> Decision:
         """What the token was made for is open, unless a rule denies it."""
@@ -74,20 +74,6 @@ class Granted:
     def refusal(self, published: Published, decision: Decision, now: int) -> OutOfScope:
         """There is no better token to be had."""
         return OutOfScope(", ".join(decision.reasons))
-
-    def watch(self, watcher: Watcher) -> None:
-        """Tell *watcher* when the token is out of force."""
-        self._watchers.add(watcher)
-
-    def unwatch(self, watcher: Watcher) -> None:
-        """Undo :meth:`watch`."""
-        self._watchers.discard(watcher)
-
-    def cut(self) -> None:
-        """End everything that is open."""
-        watchers, self._watchers = self._watchers, set()
-        for watcher in watchers:
-            watcher.session_ended()
 
 
 class ServiceTokens:
@@ -179,7 +165,3 @@ class ServiceTokens:
                 await self._store.write(service_tokens.touch, list(used.items()))
             except StoreUnavailable:
                 self._used = used | self._used
-
-
-def _is_at(path: bytes, wanted: bytes) -> bool:
-    return path == wanted or (wanted.endswith(b"/") and (path.startswith(wanted) or path == wanted[:-1]))

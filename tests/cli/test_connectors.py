@@ -5,10 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from appproxy.relay.authorities import AUTHORITY_SECRET, name_of
 from appproxy.relay.enrolment import hash_token
-from appproxy.store import ConnectorRecord, connectors, secrets, tokens
-from tests.cli.running import APPS, AUTHORITY, NOW, CommandTestCase
+from appproxy.store import ConnectorRecord, connectors, tokens
+from tests.cli.running import APPS, NOW, CommandTestCase
 
 
 @pytest.mark.feature("CON-2", "ADM-3")
@@ -76,54 +75,3 @@ class ConnectorTests(CommandTestCase):
         self.assertIn("revoked", self.done("connector", "list"))
         self.assertIn("before", self.refused("connector", "revoke", "c-1"))
         self.assertIn("appproxy connector list", self.refused("connector", "revoke", "c-2"))
-
-
-class AuthorityTests(CommandTestCase):
-    """``appproxy authority``."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.write(secrets.put, AUTHORITY_SECRET, AUTHORITY.whole())
-
-    def test_one_takes_over_from_another(self) -> None:
-        """R12: add, use, remove; the list says which issues."""
-        old = name_of(AUTHORITY)
-        said = self.done("authority", "add")
-        new = said.split()[1]
-        self.assertIn(f"appproxy authority use {new}", said)
-        self.assertEqual([line.split()[:2] for line in self.done("authority", "list").splitlines()[1:]],
-                         [[old, "yes"], [new, "no"]])  # fmt: skip
-        self.assertIn("tokens issued before", self.done("authority", "use", new))
-        self.assertIn("issues already", self.refused("authority", "use", new))
-        self.assertIn("appproxy authority use", self.refused("authority", "remove", new))
-        self.assertIn("no more", self.done("authority", "remove", old, "--force"))
-        self.assertNotIn(old, self.done("authority", "list"))
-
-
-@pytest.mark.feature("AUTH-11", "ADM-3")
-class ServiceTokenTests(CommandTestCase):
-    """``appproxy token service``."""
-
-    def test_made_shown_revoked(self) -> None:
-        """The text is printed once; lists never have it; revoked once."""
-        self.done("apply", self.file("apps.toml", APPS))
-        token = self.done(
-            "token", "service", "backup", "--owner", "ops", "--application", "hr", "--path", "/api/"
-        ).strip()
-        self.assertRegex(token, r"\Aaps1\.[\w-]{43}\Z")
-        listed = self.done("token", "services")
-        self.assertNotIn(token[5:], listed)
-        self.assertIn("/api/", listed)
-        id = listed.splitlines()[1].split()[0]
-        self.assertIn("ends now", self.done("token", "revoke", id))
-        self.assertIn("appproxy token services", self.refused("token", "revoke", id))
-
-    def test_what_cannot_be_made(self) -> None:
-        """One line each."""
-        self.done("apply", self.file("apps.toml", APPS))
-        make = ("token", "service", "backup", "--owner", "ops")
-        self.assertIn("appproxy app list", self.refused(*make, "--application", "moon"))
-        self.assertIn("canonical", self.refused(*make, "--path", "api"))
-        self.assertIn("366d", self.refused(*make, "--expires", "999d"))
-        self.done(*make)
-        self.assertIn("revoke it first", self.refused(*make))

@@ -17,6 +17,8 @@ from appproxy.http.addresses import (
     MalformedHost,
     canonical_host,
     canonical_path,
+    is_at,
+    is_canonical,
     is_never_published,
     is_under,
     split_target,
@@ -285,3 +287,22 @@ class NeverPublishedTests(SynchronousTestCase):
             "2001:db8::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "168.63.129.17",
         ):  # fmt: skip
             self.assertFalse(is_never_published(ip_address(address)), address)
+
+
+class WrittenPathTests(SynchronousTestCase):
+    """Paths that administrators write."""
+
+    def test_at(self) -> None:
+        """A slash at the end covers all below, by whole segments; nothing else does."""
+        for path in (b"/hr", b"/hr/", b"/hr/x"):
+            self.assertTrue(is_at(path, b"/hr/"))
+        for path, wanted in ((b"/hrx", b"/hr/"), (b"/hr/x", b"/hr"), (b"/hr/", b"/hr"), (b"/", b"/hr/")):
+            self.assertFalse(is_at(path, wanted))
+        self.assertTrue(is_at(b"/x", b"/"))
+
+    def test_canonical(self) -> None:
+        """What can be read in another way, or is no path, is not."""
+        for text in ("/", "/hr/", "/a%20b"):
+            self.assertTrue(is_canonical(text), text)
+        for text in ("", "hr", "/a/../b", "//a", "/a%2fb", "/%61", "/\u00e4", "/a;b", "/%"):
+            self.assertFalse(is_canonical(text), text)

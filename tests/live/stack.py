@@ -34,6 +34,22 @@ internal_url = "ORIGIN/"
 connector_group = "hq"
 preauthentication = "passthrough"
 """
+#: The same where staff signs in and the origin is told who it is; more headers, or applications, may follow.
+INTRANET = """
+[[connector_group]]
+name = "hq"
+[[application]]
+id = "intranet"
+external_url = "https://intranet.localhost:PORT/"
+internal_url = "ORIGIN/"
+connector_group = "hq"
+assigned = { groups = ["staff"] }
+[application.sso]
+mode = "header"
+[[application.sso.header]]
+name = "X-Remote-User"
+value = "user"
+"""
 
 
 class Stack(Deployment):

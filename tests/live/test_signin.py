@@ -10,26 +10,14 @@ import pytest
 
 from tests.live.clients import FETCHES, NAVIGATES, Answer, Browser
 from tests.live.programs import until
-from tests.live.stack import Stack
+from tests.live.stack import INTRANET, Stack
 
 pytestmark = pytest.mark.live
 
 SESSION = "__Host-appproxy-session"
-APPLICATIONS = """
-[[connector_group]]
-name = "hq"
-[[application]]
-id = "intranet"
-external_url = "https://intranet.localhost:PORT/"
-internal_url = "ORIGIN/"
-connector_group = "hq"
-assigned = { groups = ["staff"] }
-[application.sso]
-mode = "header"
-[[application.sso.header]]
-name = "X-Remote-User"
-value = "user"
-[[application.sso.header]]
+APPLICATIONS = (
+    INTRANET
+    + """[[application.sso.header]]
 name = "X-Remote-Groups"
 value = "groups"
 [[application.sso.header]]
@@ -48,6 +36,7 @@ internal_url = "ORIGIN/"
 connector_group = "hq"
 preauthentication = "passthrough"
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.fakes.idp import public_jwk, rsa_key
 from tests.live.chromium import opened, sign_in
 from tests.live.clients import FETCHES, Browser, Raw
 from tests.live.programs import until
-from tests.live.stack import SECRET, Stack
+from tests.live.stack import INTRANET, SECRET, Stack
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
@@ -27,21 +27,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.live
 
 SESSION = "__Host-appproxy-session"
-APPLICATIONS = """
-[[connector_group]]
-name = "hq"
-[[application]]
-id = "intranet"
-external_url = "https://intranet.localhost:PORT/"
-internal_url = "ORIGIN/"
-connector_group = "hq"
-assigned = { groups = ["staff"] }
-[application.sso]
-mode = "header"
-[[application.sso.header]]
-name = "X-Remote-User"
-value = "user"
-"""
 OFFLINE = """
 scopes = ["openid", "profile", "email", "offline_access"]
 authorization_parameters = ["prompt=consent"]
@@ -53,7 +38,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Everything, with access tokens of three seconds."""
     folder = tmp_path_factory.mktemp("lifetime")
     with Stack(folder, signs_in=True, provider_more=SECRET + OFFLINE, access_seconds=3) as stack:
-        stack.start(APPLICATIONS)
+        stack.start(INTRANET)
         yield stack
 
 
@@ -212,7 +197,7 @@ def test_key_and_form(tmp_path_factory: pytest.TempPathFactory) -> None:
     with Stack(folder, signs_in=True, provider_more=settings, access_seconds=2, client_key=client_key) as stack:
         pem = rsa_key("client").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         stack.write("client.key", pem.decode())
-        stack.start(APPLICATIONS)
+        stack.start(INTRANET)
         browser = stack.browser()
         answer = browser.sign_in(stack.address("intranet", "/x?y=z"), "alice", "wonderland")
         assert "response_mode=form_post" in " ".join(each.url for each in browser.trail) or "<form" in answer.text

@@ -26,6 +26,7 @@ from appproxy.units import Duration
 from tests.fakes.fronts import COOKIE, Bench, get
 from tests.fakes.idp import ISSUER, FakeProvider
 from tests.fakes.memory_store import MemoryStore
+from tests.fakes.watching import Watcher
 from tests.relay.preauth.test_access_tokens import HONEST, NOW
 
 HR = Application(
@@ -37,19 +38,6 @@ HR = Application(
     assigned=Assigned(users=("alice",), groups=("staff",)),
     api=Api(audiences=("https://hr.example.test/", "api://hr"), scopes=("read",), roles=("Jobs.Run",)),
 )
-
-
-class Watcher:
-    """Counts how often it was told."""
-
-    progress = 0
-
-    def __init__(self) -> None:
-        self.ended = 0
-
-    def session_ended(self) -> None:
-        """Told."""
-        self.ended += 1
 
 
 class BearerTestCase(SynchronousTestCase):

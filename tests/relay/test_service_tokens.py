@@ -18,22 +18,10 @@ from appproxy.store import service_tokens
 from appproxy.store.records import ServiceTokenRecord
 from tests.fakes.fronts import APPLICATIONS, Bench, get
 from tests.fakes.memory_store import MemoryStore
+from tests.fakes.watching import Watcher
 
 NOW = 1_900_000_000
 TOKEN = make_token(bytes).encode()
-
-
-class Watcher:
-    """Counts how often it was told."""
-
-    progress = 0
-
-    def __init__(self) -> None:
-        self.ended = 0
-
-    def session_ended(self) -> None:
-        """Told."""
-        self.ended += 1
 
 
 class TokenTestCase(SynchronousTestCase):

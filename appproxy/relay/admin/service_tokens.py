@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from appproxy.config.places import NODE_NAME
-from appproxy.http.addresses import AmbiguousPath, canonical_path
+from appproxy.http.addresses import is_canonical
 from appproxy.relay.admin.call import Call, Problem
 from appproxy.relay.service_tokens import hash_token, make_token
 from appproxy.store import applications, service_tokens
@@ -40,7 +40,8 @@ async def make_service_token(call: Call) -> dict[str, Any]:
     if not wanted.owner:
         raise Problem(422, "owner", "is missing; name who answers for the program")
     for path in wanted.paths:
-        _check_path(path)
+        if not is_canonical(path):
+            raise Problem(422, "paths", f'{path!r} is not a canonical path; write for instance "/api/"')
     token = make_token(relay.random)
     record = ServiceTokenRecord(
         id=f"s-{relay.random(ID_BYTES).hex()}", hash=hash_token(token.encode("ascii")), name=wanted.name,
@@ -90,15 +91,6 @@ def _lifetime(text: str) -> float:
     if not 1 <= lifetime <= MAX_SECONDS:
         raise Problem(422, "expires", f"{lifetime} is not between 1s and {Duration(MAX_SECONDS)}")
     return float(lifetime)
-
-
-def _check_path(path: str) -> None:
-    try:
-        canonical = canonical_path(path.encode("utf-8")) if path.startswith("/") else b""
-    except AmbiguousPath:
-        canonical = b""
-    if canonical != path.encode("utf-8"):
-        raise Problem(422, "paths", f'{path!r} is not a canonical path; write for instance "/api/"')
 
 
 def _shown(record: ServiceTokenRecord) -> dict[str, Any]:

@@ -25,14 +25,12 @@ NAME = "security event"
 EVENT_TOKEN = Purpose(NAME, ("secevent+jwt",), untyped=False)
 _CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
 _RISC = "https://schemas.openid.net/secevent/risc/event-type/"
-_SSF = "https://schemas.openid.net/secevent/ssf/event-type/"
 CREDENTIAL_CHANGE = _CAEP + "credential-change"
 #: Events after which somebody must sign in again.
 ENDING = frozenset(
     {_CAEP + "session-revoked", CREDENTIAL_CHANGE, _RISC + "account-disabled", _RISC + "account-purged"}
     | {_RISC + "sessions-revoked"}
 )
-VERIFICATION = _SSF + "verification"
 #: An event has one subject, or a few names of it.
 MAX_ALIASES = 10
 _MAX_CHARACTERS = 320
