@@ -121,7 +121,7 @@ class Connection(Receiving):
         payload = encode_request(head)
         flags = END if end else UPGRADE if upgrade else 0
         self._out.put_first(HEADER.pack(len(payload), _HEADERS, flags, number) + payload)
-        self._last = number
+        self._last = self.path.opened = number
         self._streams[number] = Stream(number, _ASKED if end else _ASKING, upgrade)
         return number
 

@@ -228,7 +228,7 @@ class Receiving:
         if number <= self._last or flags & ~(END | UPGRADE):
             self._receive_later_head(flags, number, payload, events)
             return
-        self._last = number
+        self._last = self.path.opened = number
         if self._leaving or len(self._streams) >= self.limits.max_streams or not self._openings.spend():
             self._refuse(number, Code.REFUSED, "stream refused")
             return
@@ -327,7 +327,7 @@ class Receiving:
         if size:
             window = what.window
             if window is None:
-                window = what.window = ReceiveWindow(path=self.path)
+                window = what.window = ReceiveWindow(path=self.path, opened=self.path.opened)
             self._budget.waiting += size
             if not window.receive(size, self._clock):
                 raise ProtocolViolation(Code.FLOW, "DATA without credit of its stream")

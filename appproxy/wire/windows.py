@@ -21,9 +21,16 @@ MAX_WINDOW: Final = 8 * 1024 * 1024
 MIN_WINDOW: Final = 64 * 1024
 #: A window grows while it is smaller than so many times what the path holds: speed, looked at no more often than this
 #: many seconds, times the shortest round trip.  Where processors are slower than the path, more would only lengthen the
-#: queue in which all other streams wait.
+#: queue on the way.
 AMPLE: Final = 4
 SAMPLE_SECONDS: Final = 0.02
+#: The same while others wait in that queue too; beyond twice as much the window shrinks.  Larger windows cost less
+#: processor time, smaller ones less of the others' time.
+SNUG: Final = 1.5
+#: For so long after a stream was opened in the same channel, others are taken to wait.
+COMPANY_SECONDS: Final = 1.0
+#: A sample of the speed is begun anew after this long at the latest.
+STALE_SECONDS: Final = 1.0
 #: Round trips are forgotten after this long: paths change.
 FORGET_SECONDS: Final = 60.0
 #: Bytes of all streams that may be under way in a channel.
@@ -54,16 +61,19 @@ class Budget:
 
 
 class Path:
-    """How far the peer is: the shortest of the last minute or two's round trips, by PINGs and by windows.
+    """What the windows of a channel share: how far the peer is, and how much company they have.
 
-    The shortest: what waits in queues, ours among them, is no distance.
+    The distance is the shortest of the last minute or two's round trips, by PINGs and by windows: what waits in queues,
+    ours among them, is no distance.
 
     :ivar trip: in seconds; endless while it is not known.
+    :ivar opened: a number that is another one after each stream that was opened.
     """
 
-    __slots__ = ("_before", "_begun", "_recent", "trip")
+    __slots__ = ("_before", "_begun", "_recent", "opened", "trip")
 
     def __init__(self) -> None:
+        self.opened = 0
         self.trip = self._before = self._recent = inf
         self._begun = 0.0
 
@@ -92,6 +102,9 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
     #: Bytes taken since the last look at the speed, and when that was.
     taken: int = 0
     looked: float = 0.0
+    #: What :attr:`Path.opened` was then, and until when others are taken to wait.
+    opened: int = 0
+    company_until: float = 0.0
 
     def receive(self, count: int, clock: Callable[[], float]) -> bool:
         """Count arriving bytes; False when the peer had no credit for them.
@@ -113,7 +126,7 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
         """Count bytes that the consumer took.
 
         :param exceeded: too much waits in this process.
-        :param clock: seconds; asked once a window.
+        :param clock: seconds; asked a few times a window.
         :returns: the credit to give back now; 0 while it is not worth a frame.
         :raises ValueError: more was taken than had come.
         """
@@ -123,16 +136,13 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
         self.owed += count
         self.taken += count
         if exceeded:
-            cut = max(0, min(self.owed, self.size - max(MIN_WINDOW, self.size // 2)))
-            self.size -= cut
-            self.owed -= cut
+            self._shrink()
             self.limiting = False
         elif self.limiting and not self.held:
             self.limiting = False
-            if self._is_short(clock()):
-                growth = min(self.size, MAX_WINDOW - self.size)
-                self.size += growth
-                self.owed += growth
+            self._fit(clock(), limiting=True)
+        elif self.taken >= self.size and self.owed * 4 >= self.size:
+            self._fit(clock(), limiting=False)
         credit = self.owed
         if credit * 4 < self.size:
             return 0
@@ -143,12 +153,30 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
         self.owed = 0
         return credit
 
-    def _is_short(self, now: float) -> bool:
-        """Whether the path holds more than the window allows; not answered before enough time has passed."""
+    def _fit(self, now: float, limiting: bool) -> None:
+        """Grow if it is the window that limits; shrink if it only makes a queue longer in which others wait."""
         seconds = now - self.looked
         if seconds < SAMPLE_SECONDS:
-            return False
-        taken, begun = self.taken, self.looked
+            return
+        path = self.path
+        if self.looked and path.trip < inf:
+            holds = self.taken / seconds * path.trip
+            if path.opened != self.opened:
+                self.opened = path.opened
+                self.company_until = now + COMPANY_SECONDS
+            company = now < self.company_until
+            if limiting and self.size < holds * (SNUG if company else AMPLE):
+                growth = min(self.size, MAX_WINDOW - self.size)
+                self.size += growth
+                self.owed += growth
+            elif company and self.size > holds * SNUG * 2:
+                self._shrink()
+            elif not limiting and seconds < STALE_SECONDS:
+                return  # a moment when it limits may come yet, and wants a sample
         self.taken, self.looked = 0, now
-        trip = self.path.trip
-        return begun > 0 and trip < inf and taken / seconds * trip * AMPLE > self.size
+
+    def _shrink(self) -> None:
+        """Keep back what was to be given, down to a half and to the smallest window."""
+        cut = max(0, min(self.owed, self.size - max(MIN_WINDOW, self.size // 2)))
+        self.size -= cut
+        self.owed -= cut

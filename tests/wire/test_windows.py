@@ -32,8 +32,12 @@ class Sender:
         """Seconds."""
         return self.now
 
-    def round(self, piece: int = 32 * K, exceeded: bool = False) -> None:
-        """The sender sends what it may, and what it is given meanwhile reaches it a round trip later."""
+    def round(self, piece: int = 32 * K, exceeded: bool = False, company: bool = False) -> None:
+        """The sender sends what it may, and what it is given meanwhile reaches it a round trip later.
+
+        :param company: another stream was opened in its channel.
+        """
+        self.window.path.opened += company
         self.now += self._trip
         returned, credit = 0, self._credit
         while credit:
@@ -102,6 +106,35 @@ class WindowTests(SynchronousTestCase):
             path.round()
         self.assertLessEqual(path.window.size, 512 * K)
 
+    def test_shrinks_where_others_wait(self) -> None:
+        """What is under way takes others as long as it takes the consumer; alone again, the window is larger again."""
+        path = Sender(0.0003, speed=200e6)
+        for _ in range(1000):
+            path.round()
+        alone = path.window.size
+        for _ in range(1000):
+            path.round(company=True)
+        shrunk = path.window.size
+        self.assertLess(shrunk, alone)
+        self.assertLessEqual(shrunk, 3 * 200e6 * 0.0003)
+        for _ in range(5000):
+            path.round()
+        self.assertGreater(path.window.size, shrunk)
+
+    def test_company_costs_no_speed_where_the_path_is_long(self) -> None:
+        """Several downloads at once from far away, each as fast as the distance allows."""
+        path = Sender(0.064)
+        for _ in range(12):
+            path.round(company=True)
+        self.assertEqual(path.window.size, MAX_WINDOW)
+
+    def test_shrinks_for_a_slow_consumer_where_others_wait(self) -> None:
+        """What is not taken soon is not asked for soon."""
+        path = Sender(0.0003, speed=1e6)
+        for _ in range(50):
+            path.round(company=True)
+        self.assertEqual(path.window.size, MIN_WINDOW)
+
     def test_does_not_grow_for_a_slow_consumer(self) -> None:
         """What is not taken is not asked for."""
         window = ReceiveWindow()
@@ -133,17 +166,20 @@ class WindowTests(SynchronousTestCase):
 
     @given(
         st.lists(
-            st.tuples(st.integers(1, 400 * K), st.floats(0, 1), st.booleans()),
+            st.tuples(st.integers(1, 400 * K), st.floats(0, 1), st.booleans(), st.booleans(), st.floats(0, 0.1)),
             max_size=60,
         )
     )
-    def test_every_byte_is_in_one_place(self, steps: list[tuple[int, float, bool]]) -> None:
+    def test_every_byte_is_in_one_place(self, steps: list[tuple[int, float, bool, bool, float]]) -> None:
         """Left, held and owed are the size; the sender's credit is what is left; nobody waits for ever."""
-        window, credit = ReceiveWindow(), INITIAL_WINDOW
-        for wish, share, exceeded in steps:
+        window, credit, now = ReceiveWindow(), INITIAL_WINDOW, 1000.0
+        window.path.measured(0.01, now)
+        for wish, share, exceeded, company, seconds in steps:
+            now += seconds
+            window.path.opened += company
             size = min(wish, credit)
-            self.assertTrue(window.receive(size, still))
-            credit += window.consume(int(window.held * share), exceeded, still) - size
+            self.assertTrue(window.receive(size, lambda: now))  # noqa: B023
+            credit += window.consume(int(window.held * share), exceeded, lambda: now) - size  # noqa: B023
             self.assertEqual(window.left, credit)
             self.assertEqual(window.left + window.held + window.owed, window.size)
             self.assertTrue(MIN_WINDOW <= window.size <= MAX_WINDOW)
