@@ -87,7 +87,7 @@ class Who(Value, frozen=True):
 
 
 class Rule(Value, frozen=True):
-    """Something to be looked at with every request; see :mod:`appproxy.relay.rules`."""
+    """Something to be looked at with every request; see :mod:`appproxy.relay.access.rules`."""
 
     name: str = ""
     #: Where it applies: nothing given is anywhere.  A path with a slash at its end covers all below.

@@ -23,8 +23,12 @@ from appproxy.config.reading import Logging
 from appproxy.config.relay import RelayConfig
 from appproxy.connector import failures as connector_failures
 from appproxy.errors import AppproxyError
-from appproxy.relay import causes, client_certificates, gateway, identity_tokens, programs, rates, upgrades, upward
+from appproxy.relay import causes, gateway, upward
+from appproxy.relay.access import rates
+from appproxy.relay.front import upgrades
+from appproxy.relay.people import client_certificates, identity_tokens
 from appproxy.relay.preauth import failures as preauth_failures
+from appproxy.relay.programs import refusing
 from appproxy.units import Duration, Size
 from appproxy.wire import control, frames, windows
 from tests.features import read_rows, summarise
@@ -177,7 +181,7 @@ class FailuresTest(SynchronousTestCase):
             gateway,
             identity_tokens,
             preauth_failures,
-            programs,
+            refusing,
             rates,
             upgrades,
             upward,

@@ -11,10 +11,10 @@ from appproxy.http.addresses import ExternalURL
 from appproxy.http.cors import CrossOriginRules
 from appproxy.http.hops import REQUEST_DROP, fold
 from appproxy.identity import Identity
-from appproxy.relay.client_certificates import Certified
-from appproxy.relay.policy import Assignment
-from appproxy.relay.programs import METADATA_PATH
-from appproxy.relay.rules import Rules
+from appproxy.relay.access.policy import Assignment
+from appproxy.relay.access.rules import Rules
+from appproxy.relay.people.client_certificates import Certified
+from appproxy.relay.programs.refusing import METADATA_PATH
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

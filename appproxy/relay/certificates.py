@@ -19,8 +19,8 @@ from twisted.logger import Logger
 from appproxy.errors import ConfigError
 from appproxy.net.certificates import Certificates
 from appproxy.net.tls import ALPN, server_context
-from appproxy.relay.authorities import AUTHORITY_SECRET, Authorities
-from appproxy.relay.authority import DAY, SERVER_DAYS, Issued, make_authority, private_pem
+from appproxy.relay.connectors.authorities import AUTHORITY_SECRET, Authorities
+from appproxy.relay.connectors.authority import DAY, SERVER_DAYS, Issued, make_authority, private_pem
 from appproxy.store import secrets
 from appproxy.store.interface import Store
 

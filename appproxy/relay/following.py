@@ -9,13 +9,13 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from appproxy.errors import ConfigError
-from appproxy.relay.authorities import AUTHORITY_SECRET, Authorities
 from appproxy.relay.catalog import Catalog
 from appproxy.relay.certificates import publish_authorities
-from appproxy.relay.channels import Channels
+from appproxy.relay.connectors.authorities import AUTHORITY_SECRET, Authorities
+from appproxy.relay.connectors.channels import Channels
 from appproxy.relay.gateway import Gateway
-from appproxy.relay.service_tokens import ServiceTokens
-from appproxy.relay.sessions import Sessions
+from appproxy.relay.people.sessions import Sessions
+from appproxy.relay.programs.service_tokens import ServiceTokens
 from appproxy.store import applications, connectors, feed, secrets
 from appproxy.store.interface import Store, StoreUnavailable
 from appproxy.store.records import Change

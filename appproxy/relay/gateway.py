@@ -16,20 +16,20 @@ from appproxy.http.cors import is_preflight
 from appproxy.http.messages import IDEMPOTENT, Field
 from appproxy.identity import Identity
 from appproxy.relay import causes
-from appproxy.relay.attachments import Attachments
+from appproxy.relay.access.policy import StepUp
+from appproxy.relay.access.rates import ApplicationRates, Rates, TooManyRequests
+from appproxy.relay.access.rules import Applying, Request
 from appproxy.relay.catalog import Catalog, Published
-from appproxy.relay.client_certificates import Certificate, Owner
-from appproxy.relay.client_exchange import ClientExchange
+from appproxy.relay.connectors.attachments import Attachments
+from appproxy.relay.connectors.pins import Pin, Pins, tunnel_of
 from appproxy.relay.exchange import ClientGone, Exchange
-from appproxy.relay.pins import Pin, Pins, tunnel_of
-from appproxy.relay.policy import StepUp
+from appproxy.relay.front.client_exchange import ClientExchange
+from appproxy.relay.front.upgrades import check_origin
+from appproxy.relay.people.client_certificates import Certificate, Owner
+from appproxy.relay.people.sessions import Session, Watcher
 from appproxy.relay.preauth.cookies import REPLAY
-from appproxy.relay.programs import METADATA_PATH, Program, StepUpNeeded, Unauthorised, challenge, shared
-from appproxy.relay.rates import ApplicationRates, Rates, TooManyRequests
+from appproxy.relay.programs.refusing import METADATA_PATH, Program, StepUpNeeded, Unauthorised, challenge, shared
 from appproxy.relay.relaying import Relaying
-from appproxy.relay.rules import Applying, Request
-from appproxy.relay.sessions import Session, Watcher
-from appproxy.relay.upgrades import check_origin
 from appproxy.relay.upward import upward_head
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import HeadTooLarge

@@ -15,8 +15,8 @@ from appproxy.http.hops import REQUEST_DROP, clean_trailers
 from appproxy.http.messages import Field, MalformedMessage, body_length
 from appproxy.http.websocket_frames import is_websocket
 from appproxy.relay import causes
-from appproxy.relay.client_exchange import ClientExchange
-from appproxy.relay.pinging import Pinging
+from appproxy.relay.front.client_exchange import ClientExchange
+from appproxy.relay.front.pinging import Pinging
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import CONNECTOR, RequestHead, ResponseHead
 
@@ -78,7 +78,7 @@ class Relaying:
 
     @property
     def progress(self) -> int:
-        """What the user has sent so far, in octets; see :class:`appproxy.relay.sessions.Watcher`."""
+        """What the user has sent so far, in octets; see :class:`appproxy.relay.people.sessions.Watcher`."""
         return self._stream.bytes_sent if self._stream is not None else 0
 
     def session_ended(self) -> None:

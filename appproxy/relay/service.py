@@ -32,29 +32,29 @@ from appproxy.net.listen import Listening, listen
 from appproxy.net.notify import notify
 from appproxy.net.sockets import Address
 from appproxy.net.tls import ALPN, ALPN_WITH_HTTP2
-from appproxy.relay.access_tokens import AccessTokens
 from appproxy.relay.admin import Admin
-from appproxy.relay.admission import Admission
-from appproxy.relay.attachments import Attachments
 from appproxy.relay.catalog import Published
 from appproxy.relay.certificates import ServerCertificates, open_authorities, publish_authorities
-from appproxy.relay.channels import Channels
-from appproxy.relay.client_exchange import ClientExchange
-from appproxy.relay.credentials import Credentials
-from appproxy.relay.enrolment import PATH as ENROLMENT_PATH
-from appproxy.relay.enrolment import Enrolment
+from appproxy.relay.connectors.admission import Admission
+from appproxy.relay.connectors.attachments import Attachments
+from appproxy.relay.connectors.channels import Channels
+from appproxy.relay.connectors.enrolment import PATH as ENROLMENT_PATH
+from appproxy.relay.connectors.enrolment import Enrolment
 from appproxy.relay.following import Following
-from appproxy.relay.front import Front, FrontSettings, Patience
+from appproxy.relay.front.client_exchange import ClientExchange
+from appproxy.relay.front.http1 import Front, FrontSettings, Patience
 from appproxy.relay.gateway import RESERVED, Gateway, NoApplication
-from appproxy.relay.identification import Identification
-from appproxy.relay.identity_tokens import SECRET as IDENTITY_TOKEN_SECRET
-from appproxy.relay.identity_tokens import IdentityTokens, make_key
 from appproxy.relay.node import LEASE_SECONDS, NodeName
+from appproxy.relay.people.identification import Identification
+from appproxy.relay.people.identity_tokens import SECRET as IDENTITY_TOKEN_SECRET
+from appproxy.relay.people.identity_tokens import IdentityTokens, make_key
+from appproxy.relay.people.sealing import KEY_BYTES, Sealer
+from appproxy.relay.people.sessions import TICK_SECONDS as SESSIONS_TICK_SECONDS
+from appproxy.relay.programs.access_tokens import AccessTokens
+from appproxy.relay.programs.credentials import Credentials
+from appproxy.relay.programs.service_tokens import ServiceTokens
 from appproxy.relay.purging import PURGE_SECONDS, purge
 from appproxy.relay.rendering import Rendering
-from appproxy.relay.sealing import KEY_BYTES, Sealer
-from appproxy.relay.service_tokens import ServiceTokens
-from appproxy.relay.sessions import TICK_SECONDS as SESSIONS_TICK_SECONDS
 from appproxy.store import secrets as stored_secrets
 from appproxy.store.interface import StoreUnavailable
 from appproxy.store.opening import open_store
@@ -290,7 +290,7 @@ class RelayService(Service):
         """The front for HTTP/2, where that is wanted: only then what it needs is asked for."""
         if not self.config.listen.http2:
             return {}
-        from appproxy.relay.multiplexed_front import MultiplexedFront
+        from appproxy.relay.front.http2 import MultiplexedFront
 
         return {"h2": lambda _: MultiplexedFront(settings)}
 

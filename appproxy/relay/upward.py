@@ -9,7 +9,7 @@ from appproxy.http.hops import PSEUDONYM, clean_request, drop_aliases, passes
 from appproxy.http.messages import Field
 from appproxy.identity import Identity
 from appproxy.relay.catalog import Published
-from appproxy.relay.client_exchange import ClientExchange
+from appproxy.relay.front.client_exchange import ClientExchange
 from appproxy.wire.heads import MAX_KNOWN_BYTES, Packed, RequestHead, Standing
 
 #: A request that has been through relays so often goes round in circles.

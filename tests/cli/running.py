@@ -19,8 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.cli.command import run
 from appproxy.relay.admin import Admin
-from appproxy.relay.authorities import Authorities
-from appproxy.relay.authority import Authority, make_authority
+from appproxy.relay.connectors.authorities import Authorities
+from appproxy.relay.connectors.authority import Authority, make_authority
 from tests.fakes.exchange import FakeExchange
 from tests.fakes.memory_store import MemoryStore
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from appproxy.relay.authorities import AUTHORITY_SECRET, name_of
+from appproxy.relay.connectors.authorities import AUTHORITY_SECRET, name_of
 from appproxy.store import secrets
 from tests.cli.running import AUTHORITY, CommandTestCase
 

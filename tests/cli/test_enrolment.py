@@ -11,10 +11,10 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from appproxy.applications import ConnectorGroup
-from appproxy.relay.authorities import Authorities
-from appproxy.relay.authority import Authority, make_authority
 from appproxy.relay.certificates import ServerCertificates
-from appproxy.relay.enrolment import Enrolment, hash_secret, make_token
+from appproxy.relay.connectors.authorities import Authorities
+from appproxy.relay.connectors.authority import Authority, make_authority
+from appproxy.relay.connectors.enrolment import Enrolment, hash_secret, make_token
 from appproxy.store import applications, connectors, tokens
 from tests.cli.processes import begin, finish
 from tests.cli.running import CommandTestCase, Ended

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.connector.credentials import Credentials, PendingKey, next_epoch, write_whole
 from appproxy.errors import ConfigError
-from appproxy.relay.authority import Authority, make_authority
+from appproxy.relay.connectors.authority import Authority, make_authority
 
 NOW = int(time.time())
 RELAY = Authority.load(make_authority(NOW))

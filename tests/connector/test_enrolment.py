@@ -24,7 +24,7 @@ from appproxy.connector.pinning import find_authority, fingerprint_in
 from appproxy.errors import ConfigError
 from appproxy.net.failures import ConnectFailed, TlsFailed
 from appproxy.net.tls import ClientTLS
-from appproxy.relay.authority import Authority, make_authority
+from appproxy.relay.connectors.authority import Authority, make_authority
 from tests.fakes.recorded_log import recorded
 
 NOW = int(time.time())

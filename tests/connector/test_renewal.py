@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from appproxy.config.connector import Connector
 from appproxy.connector.credentials import Credentials, PendingKey
 from appproxy.connector.renewal import ANSWER_SECONDS, LATEST_SECONDS, SOONEST_SECONDS, Renewal
-from appproxy.relay.authority import Authority, make_authority
+from appproxy.relay.connectors.authority import Authority, make_authority
 from appproxy.wire import control
 from tests.fakes.recorded_log import recorded
 

@@ -16,7 +16,7 @@ from appproxy.connector.credentials import Credentials, PendingKey
 from appproxy.connector.dialing import Dialling
 from appproxy.connector.renewal import Renewal
 from appproxy.connector.service import ConnectorService, RelayLink
-from appproxy.relay.authority import Authority, make_authority
+from appproxy.relay.connectors.authority import Authority, make_authority
 from appproxy.wire import control
 from tests.connector.rig import HR
 from tests.connector.test_dialing import Attempt

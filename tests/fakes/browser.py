@@ -15,20 +15,20 @@ from appproxy.applications import Application, Assigned
 from appproxy.config.provider import ProviderConfig, TransmitterConfig
 from appproxy.http.messages import Field
 from appproxy.relay.catalog import Published
-from appproxy.relay.keeping import Keeping
-from appproxy.relay.notices import BACK_CHANNEL, FRONT_CHANNEL, Notices
-from appproxy.relay.own_sessions import OWN_SESSIONS, OwnSessions
-from appproxy.relay.portal import Portal
+from appproxy.relay.people.keeping import Keeping
+from appproxy.relay.people.notices import BACK_CHANNEL, FRONT_CHANNEL, Notices
+from appproxy.relay.people.own_sessions import OWN_SESSIONS, OwnSessions
+from appproxy.relay.people.portal import Portal
+from appproxy.relay.people.refreshing import Refreshing, RefreshTimes
+from appproxy.relay.people.sealing import Sealer
+from appproxy.relay.people.security_events import SECURITY_EVENTS, SecurityEvents
+from appproxy.relay.people.sessions import Sessions
+from appproxy.relay.people.signin import SignIn
 from appproxy.relay.preauth.cookies import REPLAY
 from appproxy.relay.preauth.events import Transmitter
 from appproxy.relay.preauth.oidc import OpenIDConnect
 from appproxy.relay.preauth.provider import Provider
-from appproxy.relay.refreshing import Refreshing, RefreshTimes
 from appproxy.relay.rendering import Rendering
-from appproxy.relay.sealing import Sealer
-from appproxy.relay.security_events import SECURITY_EVENTS, SecurityEvents
-from appproxy.relay.sessions import Sessions
-from appproxy.relay.signin import SignIn
 from appproxy.store import feed
 from appproxy.store.records import Change
 from tests.fakes.exchange import NAVIGATES, FakeExchange

@@ -12,9 +12,9 @@ from twisted.python.failure import Failure
 from appproxy.applications import Application, Assigned
 from appproxy.errors import AppproxyError
 from appproxy.identity import Identity
-from appproxy.relay.attachments import Attachment, Attachments
 from appproxy.relay.catalog import Catalog
-from appproxy.relay.front import Front, FrontSettings, Patience
+from appproxy.relay.connectors.attachments import Attachment, Attachments
+from appproxy.relay.front.http1 import Front, FrontSettings, Patience
 from appproxy.relay.gateway import Gateway
 from appproxy.tasks import Tasks
 from tests.fakes.channels import Pair

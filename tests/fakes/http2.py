@@ -14,7 +14,7 @@ from h2.settings import SettingCodes, Settings
 from hpack import Encoder
 
 from appproxy.http.intake import PREFACE
-from appproxy.relay.multiplexed_front import MultiplexedFront
+from appproxy.relay.front.http2 import MultiplexedFront
 from tests.fakes.fronts import Bench, FakeSocket
 
 Field = tuple[bytes, bytes]

@@ -15,14 +15,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from appproxy.errors import ConfigError
 from appproxy.net.certificates import Certificates
 from appproxy.net.tls import ALPN_WITH_HTTP2
-from appproxy.relay.authorities import AUTHORITY_SECRET, Authorities
-from appproxy.relay.authority import DAY, Authority, make_authority
 from appproxy.relay.certificates import (
     MAX_MADE,
     ServerCertificates,
     open_authorities,
     publish_authorities,
 )
+from appproxy.relay.connectors.authorities import AUTHORITY_SECRET, Authorities
+from appproxy.relay.connectors.authority import DAY, Authority, make_authority
 from appproxy.store import secrets
 from tests.fakes.certificates import Authority as OtherAuthority
 from tests.fakes.memory_store import MemoryStore

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.applications import Application, Assigned, HeaderRule, Rule, SingleSignOn, Who
 from appproxy.identity import Identity
-from appproxy.relay.attachments import Attachment
 from appproxy.relay.catalog import Catalog
+from appproxy.relay.connectors.attachments import Attachment
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import ResponseHead
 from appproxy.wire.misuse import TooManyStreams

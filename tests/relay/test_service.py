@@ -23,7 +23,7 @@ from twisted.internet.threads import deferToThread
 
 from appproxy import tuning
 from appproxy.config import read_relay
-from appproxy.relay.attachments import Attachment
+from appproxy.relay.connectors.attachments import Attachment
 from appproxy.relay.service import RelayService, new_request_id
 from appproxy.store import applications, connectors, feed
 from appproxy.store.feed import FeedCutOff

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.cli.relay import DEFAULT_SOCKET
 from appproxy.config import read_relay
-from appproxy.relay import channels, service
+from appproxy.relay import service
+from appproxy.relay.connectors import channels
 
 UNIT = Path(__file__).parents[2] / "etc" / "appproxy-relay.service"
 

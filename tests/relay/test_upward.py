@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from appproxy.http.forwarded import TrustedProxies
 from appproxy.http.hops import REQUEST_DROP
 from appproxy.http.messages import Field
-from appproxy.relay.front import Front
+from appproxy.relay.front.http1 import Front
 from appproxy.relay.upward import MAX_PASSES, LoopDetected, upward_fields
 from tests.fakes.fronts import Bench, FakeSocket
 

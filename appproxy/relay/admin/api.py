@@ -15,7 +15,7 @@ from appproxy.errors import AppproxyError, ConfigError
 from appproxy.relay.admin import authorities as authority_operations
 from appproxy.relay.admin import connectors, explaining, publishing, service_tokens, sessions
 from appproxy.relay.admin.call import Call, LiveConnectors, Problem, Relay
-from appproxy.relay.authorities import Authorities
+from appproxy.relay.connectors.authorities import Authorities
 from appproxy.relay.exchange import Exchange
 from appproxy.store.interface import Store
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from appproxy.relay import authorities
 from appproxy.relay.admin.call import Call
-from appproxy.relay.authority import Authority
+from appproxy.relay.connectors import authorities
+from appproxy.relay.connectors.authority import Authority
 
 
 async def list_authorities(call: Call) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import msgspec
 from twisted.logger import Logger
 
-from appproxy.relay.authorities import Authorities
+from appproxy.relay.connectors.authorities import Authorities
 from appproxy.relay.exchange import Exchange
 from appproxy.store.interface import Store
 

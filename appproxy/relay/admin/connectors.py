@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from appproxy.relay.admin.call import Call, Problem
-from appproxy.relay.enrolment import SECRET_BYTES, hash_secret, make_token
+from appproxy.relay.connectors.enrolment import SECRET_BYTES, hash_secret, make_token
 from appproxy.store import applications, connectors, tokens
 from appproxy.store.interface import Database
 from appproxy.store.records import ConnectorRecord

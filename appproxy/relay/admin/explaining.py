@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from appproxy.identity import Identity
+from appproxy.relay.access.explaining import Question, explain
 from appproxy.relay.admin.call import Call
 from appproxy.relay.catalog import Catalog
-from appproxy.relay.explaining import Question, explain
 from appproxy.store import applications, sessions
 
 

@@ -9,7 +9,7 @@ import msgspec
 from appproxy.config.places import NODE_NAME
 from appproxy.http.addresses import is_canonical
 from appproxy.relay.admin.call import Call, Problem
-from appproxy.relay.service_tokens import hash_token, make_token
+from appproxy.relay.programs.service_tokens import hash_token, make_token
 from appproxy.store import applications, service_tokens
 from appproxy.store.interface import Database
 from appproxy.store.records import ServiceTokenRecord

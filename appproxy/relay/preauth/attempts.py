@@ -11,10 +11,10 @@ from urllib.parse import unquote
 
 import msgspec
 
-from appproxy.relay.policy import StepUp
+from appproxy.relay.access.policy import StepUp
+from appproxy.relay.people.sealing import MAX_SEALED_CHARACTERS, Sealer, Unsealable
 from appproxy.relay.preauth.cookies import ATTEMPT, FRAGMENT, expire_cookie, set_cookie
 from appproxy.relay.preauth.failures import SignInExpired, SignInMalformed, SignInUnknown
-from appproxy.relay.sealing import MAX_SEALED_CHARACTERS, Sealer, Unsealable
 
 #: A browser with more sign-ins under way than this loses the oldest, so that its cookies stay small.
 MAX_ATTEMPTS = 5

@@ -14,9 +14,11 @@ from appproxy.applications import Application
 from appproxy.errors import Phase, Side
 from appproxy.http.addresses import ExternalURL, is_under
 from appproxy.http.messages import Field
+from appproxy.relay.access.policy import StepUp
 from appproxy.relay.exchange import Exchange, PayloadTooLarge
-from appproxy.relay.keeping import Keeping
-from appproxy.relay.policy import StepUp
+from appproxy.relay.people.keeping import Keeping
+from appproxy.relay.people.sealing import Sealer, Unsealable
+from appproxy.relay.people.sessions import Session, Sessions
 from appproxy.relay.preauth.attempts import Attempts, random_text
 from appproxy.relay.preauth.cookies import BINDING, ROUNDS, SESSION, SameSite, expire_cookie, set_cookie
 from appproxy.relay.preauth.failures import (
@@ -28,15 +30,13 @@ from appproxy.relay.preauth.failures import (
 )
 from appproxy.relay.preauth.provider import Provider, with_query
 from appproxy.relay.preauth.targets import is_safe_target
-from appproxy.relay.programs import StepUpNeeded, challenge, shared, stronger
+from appproxy.relay.programs.refusing import StepUpNeeded, challenge, shared, stronger
 from appproxy.relay.rendering import Rendering
-from appproxy.relay.sealing import Sealer, Unsealable
-from appproxy.relay.sessions import Session, Sessions
 from appproxy.store.interface import StoreUnavailable
 
 if TYPE_CHECKING:
     from appproxy.relay.catalog import Published
-    from appproxy.relay.client_exchange import ClientExchange
+    from appproxy.relay.front.client_exchange import ClientExchange
 
 #: So many cookies of one name are looked at; a browser has one, or two where cookies are partitioned.
 MAX_LOOKED_AT = 4

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from appproxy.identity import Identity
-from appproxy.relay.policy import StepUp, signed_in_by, texts_of
+from appproxy.relay.access.policy import StepUp, signed_in_by, texts_of
 from appproxy.relay.preauth.failures import SignInTooWeak
 
 #: Hosts of Microsoft Entra, which asks for a new sign-in by ``prompt`` only, and has authentication contexts (``acrs``)

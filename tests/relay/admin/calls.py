@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.relay.admin.api import Admin
 from appproxy.relay.admin.call import Call
-from appproxy.relay.authorities import Authorities
-from appproxy.relay.authority import Authority, make_authority
+from appproxy.relay.connectors.authorities import Authorities
+from appproxy.relay.connectors.authority import Authority, make_authority
 from tests.fakes.exchange import FakeExchange
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.recorded_log import recorded

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from appproxy.relay.enrolment import hash_token
+from appproxy.relay.connectors.enrolment import hash_token
 from appproxy.store import ConnectorRecord, connectors, tokens
 from tests.relay.admin.calls import NOW, AdminTestCase
 

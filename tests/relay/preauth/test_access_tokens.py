@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.applications import Application, Assigned
 from appproxy.config.provider import ProviderConfig
-from appproxy.relay.policy import GROUPS_UNKNOWN, Assignment
+from appproxy.relay.access.policy import GROUPS_UNKNOWN, Assignment
 from appproxy.relay.preauth.access_tokens import AccessToken, check_access_token
 from appproxy.relay.preauth.failures import Flaw, IdentityRefused, TokenRefused
 from appproxy.relay.preauth.provider import Provider

@@ -6,10 +6,10 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from appproxy.relay.people.sealing import Sealer
 from appproxy.relay.preauth.attempts import MAX_ATTEMPTS, Attempts, hash_binding
 from appproxy.relay.preauth.cookies import ATTEMPT
 from appproxy.relay.preauth.failures import SignInExpired, SignInMalformed, SignInUnknown
-from appproxy.relay.sealing import Sealer
 
 
 class AttemptsTest(SynchronousTestCase):
