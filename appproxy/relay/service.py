@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,7 +43,7 @@ from appproxy.relay.connectors.enrolment import Enrolment
 from appproxy.relay.following import Following
 from appproxy.relay.front.client_exchange import ClientExchange
 from appproxy.relay.front.http1 import Front, FrontSettings, Patience
-from appproxy.relay.gateway import RESERVED, Gateway, NoApplication
+from appproxy.relay.gateway import RESERVED, Gateway, NoApplication, NotAssigned
 from appproxy.relay.node import LEASE_SECONDS, NodeName
 from appproxy.relay.people.identification import Identification
 from appproxy.relay.people.identity_tokens import SECRET as IDENTITY_TOKEN_SECRET
@@ -189,7 +189,7 @@ class RelayService(Service):
             preauth=preauth,
             programs=Credentials(self._service_tokens, access_tokens),
             own=self._answer_own,
-            fail=self._rendering.fail,
+            fail=self._fail,
             record=self._record,
             seconds=reactor.seconds,
             vouch=identity_tokens.field,
@@ -355,6 +355,11 @@ class RelayService(Service):
                 self._rendering.fail(exchange, AppproxyError())
 
         return guarded
+
+    def _fail(self, exchange: ClientExchange, error: AppproxyError, fields: Sequence[Field] = (), /) -> None:
+        """Answer with what went wrong; who may not use an application is shown the way to those that they may."""
+        link = self.config.relay.public_url if isinstance(error, NotAssigned) else ""
+        self._rendering.fail(exchange, error, fields, link=link, link_text="Your applications")
 
     def _record(
         self, exchange: ClientExchange, application: str, user: str, connector: str, cause: str, up: int, down: int

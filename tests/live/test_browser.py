@@ -153,7 +153,9 @@ def test_error_pages(stack: Stack, visit: Callable[..., None]) -> None:
             assert page.evaluate("getComputedStyle(document.querySelector('.card')).borderTopWidth") == "1px"
             photograph(page, name)
             assert [each for each in page.complaints if str(status) not in each] == []  # type: ignore[attr-defined]
-        page.goto(stack.public_url)
+        page.goto(stack.address("reports"))
+        page.click("text=Your applications")
+        page.wait_for_selector("ul.applications")
         assert page.locator("ul.applications li").count() == 2
 
     visit(play)
