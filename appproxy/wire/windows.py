@@ -27,6 +27,9 @@ SAMPLE_SECONDS: Final = 0.02
 #: The same while others wait in that queue too; beyond twice as much the window shrinks.  Larger windows cost less
 #: processor time, smaller ones less of the others' time.
 SNUG: Final = 1.5
+#: Where the peer is farther than this, no window shrinks below the initial one for others: round trips that vary by
+#: themselves look like a queue, and would cost speed.
+NEAR_SECONDS: Final = 0.005
 #: For so long after a stream was opened in the same channel, others are taken to wait.
 COMPANY_SECONDS: Final = 1.0
 #: A sample of the speed is begun anew after this long at the latest.
@@ -136,7 +139,7 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
         self.owed += count
         self.taken += count
         if exceeded:
-            self._shrink()
+            self._shrink(MIN_WINDOW)
             self.limiting = False
         elif self.limiting and not self.held:
             self.limiting = False
@@ -170,13 +173,13 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
                 self.size += growth
                 self.owed += growth
             elif company and self.size > holds * SNUG * 2:
-                self._shrink()
+                self._shrink(MIN_WINDOW if path.trip < NEAR_SECONDS else INITIAL_WINDOW)
             elif not limiting and seconds < STALE_SECONDS:
                 return  # a moment when it limits may come yet, and wants a sample
         self.taken, self.looked = 0, now
 
-    def _shrink(self) -> None:
-        """Keep back what was to be given, down to a half and to the smallest window."""
-        cut = max(0, min(self.owed, self.size - max(MIN_WINDOW, self.size // 2)))
+    def _shrink(self, least: int) -> None:
+        """Keep back what was to be given, down to a half and to *least*."""
+        cut = max(0, min(self.owed, self.size - max(least, self.size // 2)))
         self.size -= cut
         self.owed -= cut

@@ -128,6 +128,14 @@ class WindowTests(SynchronousTestCase):
             path.round(company=True)
         self.assertEqual(path.window.size, MAX_WINDOW)
 
+    def test_company_costs_little_speed_where_round_trips_vary(self) -> None:
+        """What looks like a queue may be one of others' making, far from here."""
+        path = Sender(0.064)
+        path.window.path.measured(0.01, path.now)
+        for _ in range(100):
+            path.round(company=True)
+        self.assertEqual(path.window.size, INITIAL_WINDOW)
+
     def test_shrinks_for_a_slow_consumer_where_others_wait(self) -> None:
         """What is not taken soon is not asked for soon."""
         path = Sender(0.0003, speed=1e6)
