@@ -34,16 +34,19 @@ class _Plan:
 
     :ivar keep: positions of what may go on.
     :ivar connection: positions of ``Connection``, whose values may name more that has to go.
+    :ivar lengths: positions of ``Content-Length``.
     :ivar cookies: there is a ``Set-Cookie`` to look at.
     """
 
-    __slots__ = ("connection", "cookies", "keep")
+    __slots__ = ("connection", "cookies", "keep", "lengths")
 
     def __init__(self, names: Sequence[bytes]) -> None:
         folded = [fold(name) for name in names]
+        lowered = [name.lower() for name in names]
         self.keep = [position for position, name in enumerate(folded) if name not in _DROP]
         self.connection = [position for position, name in enumerate(folded) if name == b"connection"]
-        self.cookies = b"set-cookie" in map(bytes.lower, names)
+        self.lengths = [position for position, name in enumerate(lowered) if name == b"content-length"]
+        self.cookies = b"set-cookie" in lowered
 
 
 #: Values of ``Connection`` that name nothing.
@@ -62,21 +65,24 @@ def _plan_for(names: tuple[bytes, ...]) -> _Plan:
     return plan
 
 
-def guard_response(status: int, reason: bytes, fields: Sequence[Field], secure: bool) -> list[Field]:
-    """The fields of an answer that may go to a client, in order and case.
+def guard_response(
+    status: int, reason: bytes, fields: Sequence[Field], secure: bool
+) -> tuple[list[Field], Sequence[bytes]]:
+    """The fields of an answer that may go to a client, in order and case; and what they say of its length.
 
     Without framing, hop-by-hop fields (but ``Upgrade`` in a 101) and cookies that only the relay may set; final answers
     with the relay's own ``Via``, and ``Strict-Transport-Security`` if *secure*.
 
+    :returns: the fields, and the values of ``Content-Length`` as they are.
     :raises UnsafeAnswer: status, reason or fields are not what may stand in a head.
     """
     if not 100 <= status <= 599 or not is_value(reason):
         raise UnsafeAnswer
-    names = tuple([field[0] for field in fields])
+    names, values = zip(*fields, strict=True) if fields else ((), ())
     plan = _plans.get(names) or _plan_for(names)
-    if not is_text(b"".join([field[1] for field in fields])):
+    if not is_text(b"".join(values)):
         raise UnsafeAnswer
-    if status == 101 or (plan.connection and any(fields[at][1].lower() not in _NAMELESS for at in plan.connection)):
+    if status == 101 or (plan.connection and _names_more(plan, values)):
         kept = clean_response(fields, status == 101, _DROP)
     else:
         kept = [fields[position] for position in plan.keep]
@@ -84,4 +90,9 @@ def guard_response(status: int, reason: bytes, fields: Sequence[Field], secure: 
         kept = drop_reserved(kept)
     if status >= 200:
         kept += _BY_TLS if secure else _IN_THE_CLEAR
-    return kept
+    return kept, [values[position] for position in plan.lengths] if plan.lengths else ()
+
+
+def _names_more(plan: _Plan, values: Sequence[bytes]) -> bool:
+    """Whether a ``Connection`` names fields that have to go, too."""
+    return not _NAMELESS.issuperset([values[position].lower() for position in plan.connection])

@@ -102,7 +102,7 @@ class Relaying:
             self._broken(causes.told(head))
             return
         try:
-            fields = guard_response(head.status, head.reason, head.fields, exchange.scheme == "https")
+            fields, lengths = guard_response(head.status, head.reason, head.fields, exchange.scheme == "https")
             if self._cors is not None:
                 fields = self._cors.answered(fields, exchange.head.known)
             if informational:
@@ -118,7 +118,7 @@ class Relaying:
                 return
             if exchange.upgrade:
                 stream.finish()
-            length = _length(head.fields)
+            length = body_length(lengths) if lengths else None
             if end and length is None and exchange.head.method != b"HEAD" and head.status != 304:
                 length = 0  # after HEAD, and in a 304, it would be the length of something else
             if end:
@@ -296,12 +296,3 @@ class Relaying:
             self._lost = True
             self._exchange.finish_pipe()
             self._finish(None)
-
-
-def _length(fields: Sequence[Field]) -> int | None:
-    """What the answer says of its length.
-
-    :raises MalformedMessage: it says so twice, or not in numbers.
-    """
-    lengths = [value for name, value in fields if len(name) == 14 and name.lower() == b"content-length"]
-    return body_length(lengths) if lengths else None
