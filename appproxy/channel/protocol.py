@@ -255,19 +255,19 @@ class Channel:
 
     # Writing
 
-    def wake(self) -> None:
+    def wake(self, writes: int = 1) -> None:
         """Something waits to be written: it leaves with what else this turn brings, or as soon as that is enough.
 
         Waiting for the end of a long turn would make the two ends of the channel work in turns, one of them always
         idle; a message for every frame would cost too much.
         """
         if self._awake:
-            self._wakes += 1
+            self._wakes += writes
             if self._wakes >= WAKES_PER_MESSAGE:
                 self._flush()
         elif not self._full and self.carrier is not None:
             self._awake = True
-            self._wakes = 1
+            self._wakes = writes
             self.clock.callLater(0, self._turn)
 
     def _turn(self) -> None:

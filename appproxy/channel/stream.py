@@ -91,6 +91,24 @@ class Stream:
         if end:
             self.channel.settle(self)
 
+    def answer_whole(self, head: ResponseHead, data: bytes) -> None:
+        """Send a final response head and all of its body (connector side).
+
+        :raises appproxy.wire.heads.HeadTooLarge: no channel would carry it; nothing was sent.
+        """
+        if self.closed:
+            return
+        channel = self.channel
+        if channel.connection.answer_whole(self.id, head, data):
+            self.bytes_sent += len(data)
+            channel.wake(2)
+            channel.settle(self)
+        elif data:
+            self.answer(head)
+            self.end(data)
+        else:
+            self.answer(head, end=True)
+
     def write(self, data: bytes) -> None:
         """Send *data*, or hold what the peer gave no credit for and pause the producer until it does."""
         if self.closed or not data:

@@ -172,11 +172,8 @@ class Carriage:
             stream.answer(head)
             stream.write(response.body)
             stream.finish(response.trailers)
-        elif response.body:
-            stream.answer(head)
-            stream.end(response.body)
         else:
-            stream.answer(head, end=True)
+            stream.answer_whole(head, response.body)
 
     def deliver(self, response: OriginResponse) -> Deferred[None]:
         """Let the answer's body flow; fires when all of it is on its way, or fails with why it is not."""

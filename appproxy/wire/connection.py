@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from appproxy.errors import Side
 from appproxy.wire import control, frames
-from appproxy.wire.frames import HEADER, PING_BYTES, Code
+from appproxy.wire.frames import HEADER, MAX_DATA, PING_BYTES, Code
 from appproxy.wire.heads import Field, RequestHead, ResponseHead, encode_request, encode_response, encode_trailers
 from appproxy.wire.limits import Limits
 from appproxy.wire.misuse import (
@@ -154,6 +154,29 @@ class Connection(Receiving):
         what.piped = upgrade
         if state is _CLOSED:
             self._close(what)
+
+    def answer_whole(self, stream: int, head: ResponseHead, data: bytes) -> bool:
+        """Connector: the final answer's head and all of its body, as :meth:`answer` and :meth:`send` would.
+
+        :returns: whether it was sent: it is not while there is too little room, or when it takes several frames.
+        :raises HeadTooLarge: no channel would carry the head; nothing was sent.
+        :raises Misuse: as :meth:`answer`.
+        """
+        what = self._streams.get(stream)
+        if what is None:
+            return True
+        size, out = len(data), self._out
+        if size > MAX_DATA or size > what.credit or size > out.credit or out.waiting or not size:
+            return False
+        if self.side is not _CONNECTOR or not fits(head.status, 0, what.upgrade):
+            raise Misuse(f"status {head.status} from the {self.side}")
+        state = MOVES[_move(what, _ANSWER)][_DOWN_END]
+        payload = encode_response(head)
+        out.send_whole(what, HEADER.pack(len(payload), _HEADERS, 0, stream) + payload, data)
+        what.state = state  # type: ignore[assignment]
+        if state is _CLOSED:
+            self._close(what)
+        return True
 
     def send(self, stream: int, data: bytes, end: bool = False) -> None:
         """Send bytes of a body or of a pipe; with *end* they are the last of our half.

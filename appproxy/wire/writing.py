@@ -100,6 +100,18 @@ class Outbox:
             last = _END if end and at + MAX_DATA >= size else 0
             self.put(stream, HEADER.pack(len(part), _DATA, last, stream.id), part)
 
+    def send_whole(self, stream: Stream, head: bytes, data: bytes) -> None:
+        """Queue an answer's frame *head*, and all of its body as one DATA frame that ends it.
+
+        There is credit for *data*, which fits a frame, and nobody waits for any.
+        """
+        size = len(data)
+        stream.credit -= size
+        self.credit -= size
+        self._first.append(head)
+        self._first_bytes += len(head)
+        self.put(stream, HEADER.pack(size, _DATA, _END, stream.id), data)
+
     def drop(self, stream: Stream) -> None:
         """Forget what *stream* has queued: its credit is the channel's again."""
         self.waiting.pop(stream.id, None)
@@ -131,6 +143,8 @@ class Outbox:
     def take(self, limit: int) -> bytes:
         """The next message: whole frames of about *limit* bytes, at least one if there is one."""
         first, turns = self._first, self._turns
+        if not first and not turns:
+            return b""
         parts: list[bytes | memoryview]
         size = self._first_bytes
         if size <= limit:

@@ -51,6 +51,22 @@ class StreamTests(SynchronousTestCase):
         self.assertTrue(relay_end.closed)
         self.assertEqual((self.pair.relay.streams, self.pair.connector.streams), ({}, {}))
 
+    def test_whole_answers(self) -> None:
+        """An answer that is whole passes, whatever its size; beyond the window its end waits for credit."""
+        for size in (0, 5, 40_000, INITIAL_WINDOW + 1):
+            self.receiver = RecordingReceiver()
+            self.receiver.greedy = False
+            relay_end, connector_end = self.opened()
+            connector_end.answer_whole(OK, b"w" * size)
+            self.pair.run()
+            self.assertEqual(self.receiver.ended, size <= INITIAL_WINDOW)
+            relay_end.consumed(len(self.receiver.data))
+            self.pair.run()
+            self.assertEqual(self.receiver.data, b"w" * size)
+            self.assertTrue(connector_end.closed)
+            connector_end.answer_whole(OK, b"after the end")
+            self.assertEqual(connector_end.bytes_sent, size)
+
     def test_writer_is_paused_without_credit_and_resumed(self) -> None:
         """What exceeds the window is held, its producer paused, and all of it arrives once the reader takes it."""
         self.receiver.greedy = False

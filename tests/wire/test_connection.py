@@ -230,6 +230,19 @@ class MisuseTests(SynchronousTestCase):
         self.refuses(connector.finish, 1, [(b"A", b"b")])
         self.assertEqual(len(carry(connector, relay)), 2)
 
+    def test_a_whole_answer_out_of_turn(self) -> None:
+        """Not by a relay, not twice, not with a status that no answer with a body has."""
+        relay, connector = opened()
+        self.refuses(relay.answer_whole, 1, OK, b"x")
+        for status in (100, 101):
+            self.refuses(connector.answer_whole, 1, ResponseHead(status), b"x")
+        with self.assertRaises(HeadTooLarge):
+            connector.answer_whole(1, ResponseHead(200, b"", [(b"a", b"x" * 300_000)]), b"x")
+        self.assertFalse(connector.pending)
+        self.assertTrue(connector.answer_whole(1, OK, b"x"))
+        self.refuses(connector.answer_whole, 1, OK, b"x")
+        self.assertEqual(len(carry(connector, relay)), 2)
+
     def test_statuses(self) -> None:
         """A status that does not fit its flags is not sent."""
         _, connector = opened()
@@ -309,6 +322,24 @@ class CreditTests(SynchronousTestCase):
             for event in carry(connector, relay):
                 relay.consumed(event.stream, len(event.data))
             self.assertNotIn(RoomOpened(1), carry(relay, connector))
+
+    def test_a_whole_answer_needs_room(self) -> None:
+        """What takes several frames, or more credit than stream and channel have, is left to be sent in parts."""
+        _, connector = opened()
+        self.assertFalse(connector.answer_whole(1, OK, b"x" * (frames.MAX_DATA + 1)))
+        self.assertFalse(connector.answer_whole(1, OK, b""))
+        for holder in (connector._out, connector._streams[1]):
+            holder.credit, before = 9, holder.credit  # type: ignore[attr-defined]
+            self.assertFalse(connector.answer_whole(1, OK, b"x" * 10))
+            holder.credit = before  # type: ignore[attr-defined]
+        connector._out.waiting[7] = connector._streams[1]
+        self.assertFalse(connector.answer_whole(1, OK, b"x"))
+        connector._out.waiting.clear()
+        self.assertFalse(connector.pending)
+        connector.reset(1, Code.CANCELLED)
+        drain(connector)
+        self.assertTrue(connector.answer_whole(1, OK, b"x"), "what is over wants nothing more")
+        self.assertFalse(connector.pending)
 
     def test_room_opens_when_the_consumer_takes(self) -> None:
         """Who was told to wait is told to go on."""

@@ -112,6 +112,37 @@ class AnyBytesTests(SynchronousTestCase):
         self.assertEqual(sliced.offences, whole.offences)
 
 
+@pytest.mark.feature("CON-4")
+class WholeTests(SynchronousTestCase):
+    """An answer said at once is the one said in two calls."""
+
+    @given(
+        st.lists(st.integers(1, 300) | st.just(32_768), min_size=1, max_size=6),
+        st.lists(st.booleans(), min_size=6, max_size=6),
+        st.booleans(),
+    )
+    def test_the_same_bytes(self, sizes: list[int], endings: list[bool], busy: bool) -> None:
+        """The same octets leave in the same order, the same credit is used and the same streams stay."""
+        seen = []
+        for whole in (True, False):
+            relay, connector = ends()
+            for ending in (True, *endings):
+                relay.open(HEAD, end=ending)
+            carry(relay, connector)
+            if busy:
+                connector.answer(1, OK)
+                connector.send(1, b"z" * 70_000)
+            for number, size in enumerate(sizes, 2):
+                if whole:
+                    self.assertTrue(connector.answer_whole(number, OK, b"w" * size))
+                else:
+                    connector.answer(number, OK)
+                    connector.send(number, b"w" * size, end=True)
+            streams = [(each.id, each.state, each.credit) for each in connector._streams.values()]
+            seen.append((connector._out.credit, streams, drain(connector)))
+        self.assertEqual(seen[0], seen[1])
+
+
 #: How a peer brings about each input, from the side that it comes from.
 FROM_RELAY = {
     Input.REQUEST: frame(HEADERS, 1, ASK),
@@ -262,6 +293,17 @@ class TwoEnds(RuleBasedStateMachine):
         if not half.begun and number not in self.cut and not self.connector.is_closed(number):
             self.connector.answer(number, OK, end=ending)
             half.begun, half.ended = True, ending
+
+    @rule(number=streams, size=st.sampled_from([0, 1, 100, 32_768, 32_769, 300_000]))
+    def answer_whole(self, number: int, size: int) -> None:
+        """The connector answers with all that there is, if there is room."""
+        half = self.down[number]
+        if half.begun or number in self.cut or self.connector.is_closed(number):
+            return
+        octets = b"whole"[: size % 5] + b"w" * (size - size % 5)
+        if self.connector.answer_whole(number, OK, octets):
+            half.begun = half.ended = True
+            half.sent += octets
 
     @rule(
         side=st.sampled_from([Side.RELAY, Side.CONNECTOR]),
