@@ -51,17 +51,19 @@ class _Plan:
 
 #: Values of ``Connection`` that name nothing.
 _NAMELESS = frozenset({b"keep-alive", b"close"})
-#: Plans that are remembered; then all are forgotten.
-_MAX_PLANS = 4096
+#: When so many plans are remembered, all are forgotten; none is whose names have more octets.
+_MAX_PLANS, _MAX_PLAN_BYTES = 1024, 4096
 _plans: dict[tuple[bytes, ...], _Plan] = {}
 
 
 def _plan_for(names: tuple[bytes, ...]) -> _Plan:
     if not all(map(is_token, names)):
         raise UnsafeAnswer
-    if len(_plans) >= _MAX_PLANS:
-        _plans.clear()
-    plan = _plans[names] = _Plan(names)
+    plan = _Plan(names)
+    if sum(map(len, names)) <= _MAX_PLAN_BYTES:
+        if len(_plans) >= _MAX_PLANS:
+            _plans.clear()
+        _plans[names] = plan
     return plan
 
 

@@ -32,7 +32,6 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(rb"[!\"$-~]+")
 #: The conversations alone write these; a caller who passes one has forgotten to clean.
 FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
-_FRAMING_LENGTHS = frozenset(map(len, FRAMING))
 #: 10**18 octets is more than anybody sends; longer numbers overflow the counters of other implementations.
 _MAX_LENGTH_DIGITS = 18
 
@@ -227,14 +226,28 @@ def serialise_trailers(fields: Sequence[Field]) -> bytes:
     return _serialise(b"", fields, b"")[2:] if fields else b"\r\n"
 
 
+#: Lists of names that were found to be good: servers have few of them.  When so many are remembered, all are
+#: forgotten; none is that has more octets.
+_MAX_GOOD, _MAX_GOOD_BYTES = 1024, 4096
+_good_names: set[tuple[bytes, ...]] = set()
+
+
 def _serialise(first: bytes, fields: Sequence[Field], framing: bytes) -> bytes:
-    names = [field[0] for field in fields]
-    if b"".join(names).translate(None, _TCHAR) or b"" in names:
-        raise UnsafeHead("field name")
-    for name in names:
-        if len(name) in _FRAMING_LENGTHS and name.lower() in FRAMING:
-            raise UnsafeHead("field name")
+    names = tuple([field[0] for field in fields])
+    if names not in _good_names:
+        _check_names(names)
     head = b"\r\n".join([first, *map(b": ".join, fields), framing + b"\r\n"])
     if head.translate(None, _TEXT) != b"\r\n" * (len(fields) + 2 + framing.count(b"\n")):
         raise UnsafeHead("control characters")
     return head
+
+
+def _check_names(names: tuple[bytes, ...]) -> None:
+    """Remember *names* if they are good; :raises UnsafeHead: one is no token, or frames."""
+    for name in names:
+        if not is_token(name) or name.lower() in FRAMING:
+            raise UnsafeHead("field name")
+    if sum(map(len, names)) <= _MAX_GOOD_BYTES:
+        if len(_good_names) >= _MAX_GOOD:
+            _good_names.clear()
+        _good_names.add(names)

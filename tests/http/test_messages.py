@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from appproxy.http import messages
 from appproxy.http.messages import (
     FieldLines,
     MalformedMessage,
@@ -171,6 +174,17 @@ class WritingTests(SynchronousTestCase):
                 FieldLines([(b"Host", b"a"), field])
             with self.assertRaises(UnsafeHead):
                 serialise_request(b"GET", b"/", FieldLines([(b"Host", b"a")]), [field], b"")
+
+    def test_many_names_are_not_all_remembered(self) -> None:
+        """H03: what is remembered of good names is bounded, and bad ones are refused as often as they come."""
+        with mock.patch.object(messages, "_good_names", set()) as good:
+            for number in range(3000):
+                serialise_trailers([(b"x-%d" % number, b"y")])
+                with self.assertRaises(UnsafeHead):
+                    serialise_trailers([(b"x %d" % (number % 2), b"y")])
+            serialise_trailers([(b"x" * 5000, b"y")])
+            self.assertLess(sum(len(name) for names in good for name in names), 1024 * 1024)
+            self.assertLessEqual(len(good), 1024)
 
     def test_first_lines_are_checked(self) -> None:
         """Status, reason, method and target are no way in either."""
