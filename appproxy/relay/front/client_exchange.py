@@ -384,9 +384,10 @@ class ClientExchange(Exchange):
 
     def whole(self, status: int, reason: bytes, fields: list[Field], body: bytes) -> None:
         """Write a whole answer of the origin's."""
-        octets = self._line.pen.whole(status, reason, fields, body)
+        line = self._line
+        octets = line.pen.whole(status, reason, fields, body)
         self.status, self.begun = status, True
-        self._line.write(octets)
+        line.write(octets)
         self._done()
 
     def begin(self, status: int, reason: bytes, fields: list[Field], length: int | None) -> bytes:

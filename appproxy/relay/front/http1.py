@@ -338,19 +338,23 @@ class Front(TwistedProtocol):
         if self._turning:
             return
         self._turning = True
-        patience = self.settings.patience
+        settings, conversation = self.settings, self.conversation
+        patience = settings.patience
         try:
             while self._more and not self._full and not self._closing:
                 self._more = False
-                events = self.conversation.next_request()
-                waits = patience.keep_alive if self.conversation.idle else patience.head
-                self.deadline = self.settings.seconds() + waits
-                self._dispatch(events)
+                events = conversation.next_request()
+                waits = patience.keep_alive if conversation.idle else patience.head
+                self.deadline = settings.seconds() + waits
+                if events:
+                    self._dispatch(events)
         except BadRequest as bad:
             self._refuse(bad)
         finally:
             self._turning = False
-        if self.conversation.buffered <= READ_AHEAD and (self._exchange is None or self._exchange.ended):
+        if self._reading or conversation.buffered > READ_AHEAD:
+            return
+        if self._exchange is None or self._exchange.ended:
             self.resume_reading()
 
     def overdue(self) -> None:
