@@ -15,7 +15,9 @@ from appproxy.connector.connection import OriginConnection
 from appproxy.connector.deadlines import Limit
 from appproxy.connector.exchange import OriginResponse
 from appproxy.errors import AppproxyError
+from appproxy.http import messages
 from appproxy.http.messages import Field
+from appproxy.http.translate import Translation
 from appproxy.sso.method import Method
 from appproxy.tasks import Task
 from appproxy.wire.frames import Code
@@ -28,12 +30,12 @@ class Carriage:
     :ivar journey: what is cancelled when the relay resets the stream.
     :ivar limit: until when all of it has to be over, if the application says so.
     :ivar status: of the answer; 0 while there is none.
-    :ivar sso: cleans the request's trailers.
+    :ivar sso: cleans the request's trailers; *translation* is that of its origin.
     """
 
     __slots__ = (
         "_answered", "_connection", "_done", "_dropping", "_ended", "_held", "_sent", "_trailers", "head",
-        "journey", "limit", "sso", "status", "stream",
+        "journey", "limit", "sso", "status", "stream", "translation",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, head: RequestHead, ended: bool) -> None:
@@ -42,6 +44,7 @@ class Carriage:
         self.journey: Task | None = None
         self.limit: Limit | None = None
         self.sso: Method | None = None
+        self.translation: Translation | None = None
         self.status = 0
         self._connection: OriginConnection | None = None
         self._held: list[bytes] = []
@@ -161,7 +164,15 @@ class Carriage:
         """It is gone: what still comes is dropped, so that the relay's writer can end."""
         self.stream.resumeProducing()
 
-    # The answer's body: connector.exchange.ResponseBody
+    # The answer
+
+    def interim_received(self, interim: messages.ResponseHead) -> None:
+        """Pass on a 1xx answer."""
+        assert self.translation is not None
+        down = ResponseHead(interim.status, interim.reason, self.translation.down(interim.fields))
+        self.stream.answer(down, informational=True)
+
+    # Its body: connector.exchange.ResponseBody
 
     def answer_whole(self, head: ResponseHead, response: OriginResponse) -> None:
         """Send an answer that came in one piece."""

@@ -89,9 +89,12 @@ class OriginConnection:
         asked.connection = self
         self._asked = asked
         try:
-            more = asked.more if asked.sign is None else (*asked.more, *asked.sign(self.transport))
+            more, length = asked.more, asked.length
+            if asked.sign is not None:
+                more = (*more, *asked.sign(self.transport))
+            chunked = length is None and asked.body is not None
             octets = self._conversation.begin(
-                asked.method, asked.target, asked.lines, asked.length, asked.chunked, asked.upgrade, more
+                asked.method, asked.target, asked.lines, length, chunked, asked.upgrade, more
             )
         except AppproxyError as failure:  # nothing was sent
             self._asked = None

@@ -60,7 +60,7 @@ class Asked:
     """One request that is waiting for its answer.
 
     :ivar target: as the origin is to read it, octet for octet; *lines* likewise, without framing; *more* follow them.
-    :ivar length: of the body, if known; *chunked* if it is not.
+    :ivar length: of the body, if known.
     :ivar interim: is told of each 1xx answer.
     :ivar sign: makes of a connection's transport the fields that prove whose request it is.
     :ivar patience: seconds from the end of the request to the head of its answer.
@@ -68,7 +68,7 @@ class Asked:
     """
 
     __slots__ = (
-        "answered", "body", "chunked", "connection", "deadline", "interim", "length", "lines", "method", "more",
+        "answered", "body", "connection", "deadline", "interim", "length", "lines", "method", "more",
         "patience", "pool", "sign", "target", "upgrade",
     )  # fmt: skip
 
@@ -79,24 +79,19 @@ class Asked:
         target: bytes,
         lines: FieldLines,
         interim: Callable[[ResponseHead], None],
-        *,
         length: int | None = None,
-        chunked: bool = False,
-        upgrade: bool = False,
         more: Sequence[Field] = (),
-        patience: float | None = None,
-        sign: Callable[[Any], Sequence[Field]] | None = None,
+        upgrade: bool = False,
     ) -> None:
         self.pool = pool
-        self.sign = sign
-        self.patience = pool.first_byte if patience is None else patience
+        self.sign: Callable[[Any], Sequence[Field]] | None = None
+        self.patience = pool.first_byte
         self.method = method
         self.target = target
         self.lines = lines
         self.more = more
         self.interim = interim
         self.length = length
-        self.chunked = chunked
         self.upgrade = upgrade
         self.body: RequestBody | None = None
         self.connection: OriginConnection | None = None

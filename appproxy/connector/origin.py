@@ -9,14 +9,14 @@ client sent, octet for octet.
 from __future__ import annotations
 
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, cast
+from typing import Any, Protocol
 
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IResponse
+from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from appproxy.connector.exchange import Asked, OriginResponse, RequestBody
@@ -101,21 +101,23 @@ class OriginAgent:
 
     def request(
         self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: Any = None
-    ) -> Deferred[IResponse]:
+    ) -> Deferred[OriginResponse]:
         """IAgent: ask, on a connection of the pool that the request names; method and address were only treq's."""
         assert isinstance(headers, PreparedHeaders)
         asked = headers.asked
         asked.body = bodyProducer
         asked.pool.ask(asked)
-        return cast("Deferred[IResponse]", asked.answered)
+        return asked.answered
 
 
 def _as_it_is(body: Any) -> Any:
     return body
 
 
-def _original(response: Any) -> OriginResponse:
-    return cast(OriginResponse, response.original)
+class Answer(Protocol):
+    """What treq makes of an answer; nobody needs more of it than what it was made of."""
+
+    original: OriginResponse
 
 
 class Origins:
@@ -127,18 +129,19 @@ class Origins:
     def __init__(self, clock: Any) -> None:
         self._clock = clock
         self._cookies = NoCookies()
-        self._treq = HTTPClient(cast(Any, OriginAgent()), self._cookies, _as_it_is)
+        agent: Any = OriginAgent()
+        self._treq: Any = HTTPClient(agent, self._cookies, _as_it_is)
 
-    def ask(self, asked: Asked, body: RequestBody | None = None) -> Deferred[OriginResponse]:
+    def ask(self, asked: Asked, body: RequestBody | None = None) -> Deferred[Answer]:
         """Send *asked*; fires when its answer begins, or fails with the ``AppproxyError`` that says why not."""
-        asking = self._treq.request(
+        asking: Deferred[Answer] = self._treq.request(
             asked.method.decode("ascii"),  # its capitals are of no interest: the agent has the original
             asked.pool.url,
             headers=PreparedHeaders(asked),
-            data=cast(Any, body),
+            data=body,
             cookies=self._cookies,
             allow_redirects=False,
             unbuffered=True,
             reactor=self._clock,
         )
-        return asking.addCallback(_original)
+        return asking

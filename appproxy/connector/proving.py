@@ -12,6 +12,7 @@ from typing import Any, Final
 from appproxy.connector.carriage import Carriage
 from appproxy.connector.exchange import OriginResponse
 from appproxy.connector.failures import OriginBusy
+from appproxy.connector.origin import Answer
 from appproxy.connector.pool import Pool
 from appproxy.http.messages import Field
 from appproxy.sso import negotiate
@@ -23,7 +24,7 @@ MAX_USERS: Final = 16_384
 _UNAUTHORIZED: Final = 401
 
 #: Sends the request, with what the callable makes of the connection that it goes over.
-Send = Callable[["Signing | None"], Awaitable[OriginResponse]]
+Send = Callable[["Signing | None"], Awaitable[Answer]]
 
 
 class Signing:
@@ -56,14 +57,14 @@ async def ask_signed(signer: Signer, send: Send, carriage: Carriage) -> OriginRe
     """
     method = signer.method
     if not method.preemptive and carriage.body is None:
-        response = await send(None)
+        response = (await send(None)).original
         if not _refuses(response):
             return response
         _leave(response, carriage)
     for again in (True, False):
         ticket = await signer.ticket()
         signing = Signing(signer, ticket)
-        response = await send(signing)
+        response = (await send(signing)).original
         proof, fields = signing.proof, response.head.fields
         assert proof is not None
         try:

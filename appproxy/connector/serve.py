@@ -14,9 +14,9 @@ from appproxy.channel.stream import Stream
 from appproxy.connector.assignments import Assigned, Assignments
 from appproxy.connector.carriage import Carriage
 from appproxy.connector.deadlines import Deadlines, Limit
-from appproxy.connector.exchange import Asked, OriginResponse, RequestBody
+from appproxy.connector.exchange import Asked, RequestBody
 from appproxy.connector.failures import ExchangeTimeout, MalformedRequest, OriginNotHTTP, reset_code
-from appproxy.connector.origin import Origins
+from appproxy.connector.origin import Answer, Origins
 from appproxy.connector.places import Place
 from appproxy.connector.pool import Pool
 from appproxy.connector.proving import Signing, UserPools, ask_signed
@@ -27,7 +27,6 @@ from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http import messages
 from appproxy.http.messages import TUNNEL_METHODS, Field, FieldLines, is_token
 from appproxy.http.rewriting import MULTISTATUS, rewritten_fields
-from appproxy.http.translate import Translation
 from appproxy.sso.kerberos import KerberosSignOn, Signer
 from appproxy.sso.negotiate import without_challenges
 from appproxy.tasks import Tasks
@@ -75,82 +74,69 @@ class Serving:
     async def serve(self, carriage: Carriage, upgrade: bool) -> None:
         """Take one request to its origin and the answer back, whatever happens, and leave one access record."""
         began, cause = self._clock.seconds(), ""
+        head, stream = carriage.head, carriage.stream
         try:
-            await self._serve(carriage, upgrade)
-        except CancelledError:
-            cause = "cancelled"
-        except AppproxyError as failure:
-            cause = failure.code
-            self.log.warn(
-                "{request} for {application}: {code} in {phase}: {detail}",
-                event="exchange.failed",
-                request=carriage.head.request_id,
-                application=carriage.head.standing.application,
-                code=cause,
-                phase=str(failure.phase),
-                detail=failure.detail,
-            )
-            _tell(carriage, failure)
-        except Exception:
-            cause = "internal"
-            self.log.failure("{request} failed inside the connector", request=carriage.head.request_id)
-            carriage.stream.reset(Code.INTERNAL, "the connector failed")
+            application = self._assignments.get(head.standing.application)
+            _check(head)
+            prepared = head.packed.note
+            if prepared is None or prepared.application is not application:
+                prepared = await _prepare(head, application)
+            place, signer = prepared.place, prepared.signer
+            pool = place.pool
+            if head.affinity or prepared.apart or head.method in TUNNEL_METHODS:
+                pool = self._pool_apart(carriage, prepared)
+            carriage.sso, carriage.translation = application.sso, place.translation
+            body = None if upgrade else carriage.body
+            if head.length and body is None:
+                raise MalformedRequest("a length without a body")
+
+            if signer is None:
+                response = (await self._send(carriage, prepared, pool, body, upgrade)).original
+                fields = _framed_once(response.head)
+            else:
+                send = partial(self._send, carriage, prepared, pool, body, upgrade)
+                response = await ask_signed(signer, send, carriage)
+                fields = without_challenges(_framed_once(response.head))
+
+            answer = response.head
+            carriage.status = answer.status
+            down = ResponseHead(answer.status, answer.reason, place.translation.down(fields))
+            rewriting, rewritten = place.rewriting, None
+            if rewriting is not None and (rewriting.bodies or answer.status == MULTISTATUS):
+                rewritten = rewriting.find(answer)
+                if rewritten is not None:
+                    down.fields = rewritten_fields(down.fields)
+            if response.switched:
+                stream.answer(down, upgrade=True)
+                await BytePipes(stream, response).join(response, carriage.take_held(), carriage.ended)
+            elif rewritten is not None and head.method != b"HEAD":
+                carriage.drop_body()
+                await RewrittenAnswer(stream, rewritten, self._clock).send(down, response)
+            elif response.ended:
+                carriage.answer_whole(down, response)
+            else:
+                stream.answer(down)
+                await carriage.deliver(response)
+        except Exception as failure:
+            cause = self._failed(carriage, failure)
         finally:
             self.journeys.discard(carriage)
             if carriage.limit is not None:
                 carriage.limit.stop()
-            stream = carriage.stream
             seconds = self._clock.seconds() - began
-            self._record(carriage.head, carriage.status, stream.bytes_received, stream.bytes_sent, seconds, cause)
+            self._record(head, carriage.status, stream.bytes_received, stream.bytes_sent, seconds, cause)
 
-    async def _serve(self, carriage: Carriage, upgrade: bool) -> None:
-        head, stream = carriage.head, carriage.stream
-        application = self._assignments.get(head.standing.application)
-        _check(head)
-        prepared = head.packed.note
-        if prepared is None or prepared.application is not application:
-            prepared = await _prepare(head, application)
-        place = prepared.place
-        pool = place.pool
-        signer = prepared.signer
+    def _pool_apart(self, carriage: Carriage, prepared: Prepared) -> Pool:
+        """The connections that are this client's, or this user's, alone.
+
+        :raises MalformedRequest: they have to be a client's, and it does not say of which.
+        """
+        head, pool, signer = carriage.head, prepared.place.pool, prepared.signer
         if head.affinity:
-            pool = self.reservations.pool(stream.channel, head.affinity, pool)
-        elif prepared.pinned or head.method in TUNNEL_METHODS:
+            return self.reservations.pool(carriage.stream.channel, head.affinity, pool)
+        if signer is None or prepared.pinned or head.method in TUNNEL_METHODS:
             raise MalformedRequest("no client connection to pin it to")
-        elif signer is not None:
-            pool = self._users.pool(pool, signer.user.text)
-        carriage.sso = application.sso
-        body = None if upgrade else carriage.body
-        if head.length and body is None:
-            raise MalformedRequest("a length without a body")
-
-        if signer is None:
-            response = await self._send(carriage, prepared, pool, body, upgrade)
-            fields = _framed_once(response.head)
-        else:
-            send = partial(self._send, carriage, prepared, pool, body, upgrade)
-            response = await ask_signed(signer, send, carriage)
-            fields = without_challenges(_framed_once(response.head))
-
-        answer = response.head
-        carriage.status = answer.status
-        down = ResponseHead(answer.status, answer.reason, place.translation.down(fields))
-        rewriting, rewritten = place.rewriting, None
-        if rewriting is not None and (rewriting.bodies or answer.status == MULTISTATUS):
-            rewritten = rewriting.find(answer)
-            if rewritten is not None:
-                down.fields = rewritten_fields(down.fields)
-        if response.switched:
-            stream.answer(down, upgrade=True)
-            await BytePipes(stream, response).join(response, carriage.take_held(), carriage.ended)
-        elif rewritten is not None and head.method != b"HEAD":
-            carriage.drop_body()
-            await RewrittenAnswer(stream, rewritten, self._clock).send(down, response)
-        elif response.ended:
-            carriage.answer_whole(down, response)
-        else:
-            stream.answer(down)
-            await carriage.deliver(response)
+        return self._users.pool(pool, signer.user.text)
 
     def _send(
         self,
@@ -160,28 +146,41 @@ class Serving:
         body: RequestBody | None,
         upgrade: bool,
         sign: Signing | None = None,
-    ) -> Deferred[OriginResponse]:
+    ) -> Deferred[Answer]:
         """Ask the origin; fires when its answer begins."""
-        head, place = carriage.head, prepared.place
-        tunnel = head.method in TUNNEL_METHODS
-        asked = Asked(
-            pool,
-            head.method,
-            place.target_up(head.target),
-            prepared.lines,
-            lambda interim: _pass_interim(carriage.stream, place.translation, interim),
-            length=head.length,
-            chunked=body is not None and head.length is None,
-            upgrade=upgrade,
-            more=[(b"X-Request-ID", head.request_id.encode("utf-8"))] if head.request_id else (),
-            patience=max(pool.first_byte, pool.idle) if tunnel else None,
-            sign=sign,
-        )
-        if pool.total and not tunnel and not upgrade:
+        head = carriage.head
+        identifier = head.request_id
+        more = [(b"X-Request-ID", identifier.encode("utf-8"))] if identifier else ()
+        target = prepared.place.target_up(head.target)
+        asked = Asked(pool, head.method, target, prepared.lines, carriage.interim_received, head.length, more, upgrade)
+        asked.sign = sign
+        if head.method in TUNNEL_METHODS:
+            asked.patience = max(pool.first_byte, pool.idle)
+        elif pool.total and not upgrade:
             if carriage.limit is not None:
                 carriage.limit.stop()
             carriage.limit = Limit(self._deadlines, pool.total, partial(_overrun, asked, pool))
         return self._origins.ask(asked, body)
+
+    def _failed(self, carriage: Carriage, failure: Exception) -> str:
+        """Tell the relay and the log that a journey ended before its time; the word for its access record."""
+        if isinstance(failure, CancelledError):
+            return "cancelled"
+        if not isinstance(failure, AppproxyError):
+            self.log.failure("{request} failed inside the connector", request=carriage.head.request_id)
+            carriage.stream.reset(Code.INTERNAL, "the connector failed")
+            return "internal"
+        self.log.warn(
+            "{request} for {application}: {code} in {phase}: {detail}",
+            event="exchange.failed",
+            request=carriage.head.request_id,
+            application=carriage.head.standing.application,
+            code=failure.code,
+            phase=str(failure.phase),
+            detail=failure.detail,
+        )
+        _tell(carriage, failure)
+        return failure.code
 
 
 def _overrun(asked: Asked, pool: Pool) -> None:
@@ -204,14 +203,18 @@ def _tell(carriage: Carriage, failure: AppproxyError) -> None:
 
 
 class Prepared:
-    """What the standing part of a request comes to for its origin, kept with it for the requests that share it."""
+    """What the standing part of a request comes to for its origin, kept with it for the requests that share it.
 
-    __slots__ = ("application", "lines", "pinned", "place", "signer")
+    :ivar pinned: each client has a connection for itself; *apart*: or each user at least.
+    """
+
+    __slots__ = ("apart", "application", "lines", "pinned", "place", "signer")
 
     def __init__(self, application: Assigned, place: Place, lines: FieldLines, signer: Signer | None) -> None:
         self.application = application
         self.signer = signer
         self.pinned = application.application.origin.pinned
+        self.apart = self.pinned or signer is not None
         self.place = place
         self.lines = lines
 
@@ -254,8 +257,3 @@ def _framed_once(answer: messages.ResponseHead) -> list[Field]:
         return answer.fields
     kept = [field for field in answer.fields if field[0].lower() != b"content-length"]
     return [*kept, (b"Content-Length", lengths[0])]
-
-
-def _pass_interim(stream: Stream, translation: Translation, interim: messages.ResponseHead) -> None:
-    down = ResponseHead(interim.status, interim.reason, translation.down(interim.fields))
-    stream.answer(down, informational=True)
