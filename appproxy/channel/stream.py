@@ -209,11 +209,8 @@ class Stream:
         """The receiver took *count* bytes; unless it is paused, the peer may send as many more."""
         if self._paused:
             self._owed += count
-        elif count:
-            connection = self.channel.connection
-            connection.consumed(self.id, count)
-            if connection.pending:
-                self.channel.wake()
+        elif count and self.channel.connection.consumed(self.id, count):
+            self.channel.wake()
 
     def pauseProducing(self) -> None:
         """IPushProducer: keep the credit back until resumed."""
@@ -222,8 +219,9 @@ class Stream:
     def resumeProducing(self) -> None:
         """IPushProducer: give back what was kept."""
         self._paused = False
-        owed, self._owed = self._owed, 0
-        self.consumed(owed)
+        if self._owed:
+            owed, self._owed = self._owed, 0
+            self.consumed(owed)
 
     def stopProducing(self) -> None:
         """IPushProducer: whoever read us has gone."""

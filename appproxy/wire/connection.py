@@ -234,9 +234,10 @@ class Connection(Receiving):
         what = self._streams.get(stream)
         return 0 if what is None else self._out.room(what)
 
-    def consumed(self, stream: int, count: int) -> None:
+    def consumed(self, stream: int, count: int) -> bool:
         """Whoever got Data took *count* bytes of it for good.  Of a stream that was reset, nothing needs to be said.
 
+        :returns: whether credit waits to be written because of it.
         :raises ValueError: more than had come.
         """
         budget = self._budget
@@ -244,7 +245,7 @@ class Connection(Receiving):
         if what is None:
             left = self._leftover.get(stream)
             if left is None:
-                return
+                return False
             if not 0 <= count <= left:
                 raise ValueError(f"{count} bytes consumed of {left}")
             budget.waiting -= count
@@ -257,8 +258,10 @@ class Connection(Receiving):
             budget.waiting -= count
             if credit and what.state in self._receivable:
                 self._out.put_first(frames.encode_window(stream, credit))
+                return True
         elif count:
             raise ValueError(f"{count} bytes consumed of 0")
+        return False
 
     def ping(self, opaque: bytes) -> None:
         """Ask whether the peer lives; a Pong with the same eight bytes answers.  :raises Misuse: not eight bytes."""

@@ -42,6 +42,11 @@ _ACK: Final = 1
 _PING: Final = 5
 _HEADER_BYTES: Final = HEADER.size
 _KINDS: Final = len(MAX_PAYLOADS)
+_LEAST: Final = (*MIN_PAYLOADS, 0)
+_MOST: Final = (*MAX_PAYLOADS, MAX_UNKNOWN)
+_FOREIGN: Final = (*(0xFF & ~known for known in KNOWN_FLAGS), 0)
+_Receiver = Callable[[int, int, bytes, list[Event]], None]
+_read_header = HEADER.unpack_from
 # In Python 3.11 the name of a member costs 60 ns, each time.
 _ASKING: Final = State.ASKING
 _ASKED: Final = State.ASKED
@@ -87,8 +92,8 @@ class Receiving:
         "_out",
         "_pings",
         "_receivable",
-        "_receivers",
         "_resets",
+        "_rules",
         "_streams",
         "_their_data",
         "_their_end",
@@ -119,7 +124,7 @@ class Receiving:
         self._our_data, self._our_end = up if relay else down
         self._their_data, self._their_end = down if relay else up
         self._receivable = DOWN_OPEN if relay else UP_OPEN
-        self._receivers: tuple[Callable[[int, int, bytes, list[Event]], None], ...] = (
+        receivers: tuple[_Receiver, ...] = (
             self._receive_control,
             self._receive_answer if relay else self._receive_request,
             self._receive_data,
@@ -127,7 +132,11 @@ class Receiving:
             self._receive_reset,
             self._receive_ping,
             self._receive_goaway,
+            self._receive_unknown,
         )
+        #: For frames of each kind, the last for those that nobody knows: least and most payload, flags that it cannot
+        #: have, who receives it.
+        self._rules = tuple(zip(_LEAST, _MOST, _FOREIGN, receivers, strict=True))
         self._budget = budget
         self._clock = clock
         self._out = Outbox()
@@ -192,25 +201,21 @@ class Receiving:
             self._held.clear()
         size = len(data)
         at = 0
+        rules = self._rules
         try:
             while size - at >= _HEADER_BYTES:
-                length, kind, flags, stream = HEADER.unpack_from(data, at)
-                if kind < _KINDS:
-                    if not MIN_PAYLOADS[kind] <= length <= MAX_PAYLOADS[kind]:
-                        raise ProtocolViolation(Code.PROTOCOL, "a frame of impossible length")
-                    if flags & ~KNOWN_FLAGS[kind]:
-                        raise ProtocolViolation(Code.PROTOCOL, "unknown flags")
-                elif length > MAX_UNKNOWN:
+                length, kind, flags, stream = _read_header(data, at)
+                least, most, foreign, receive = rules[kind if kind < _KINDS else _KINDS]
+                if not least <= length <= most:
                     raise ProtocolViolation(Code.PROTOCOL, "a frame of impossible length")
+                if flags & foreign:
+                    raise ProtocolViolation(Code.PROTOCOL, "unknown flags")
                 start = at + _HEADER_BYTES
                 end = start + length
                 if end > size:
                     self._wanted = end - at
                     break
-                if kind < _KINDS:
-                    self._receivers[kind](flags, stream, data[start:end], events)
-                else:
-                    self._trifle()
+                receive(flags, stream, data[start:end], events)
                 at = end
             else:
                 self._wanted = _HEADER_BYTES
@@ -325,12 +330,16 @@ class Receiving:
             self._offend(what, Code.PROTOCOL, "DATA out of turn", events)
             return
         if size:
-            window = what.window
-            if window is None:
-                window = what.window = ReceiveWindow(path=self.path, opened=self.path.opened)
             self._budget.waiting += size
-            if not window.receive(size, self._clock):
-                raise ProtocolViolation(Code.FLOW, "DATA without credit of its stream")
+            window = what.window
+            if window is None and state is _CLOSED:
+                # All of a body in one frame: any window has room for that, and nobody will ask for more.
+                self._leftover[number] = size
+            else:
+                if window is None:
+                    window = what.window = ReceiveWindow(path=self.path, opened=self.path.opened)
+                if not window.receive(size, self._clock):
+                    raise ProtocolViolation(Code.FLOW, "DATA without credit of its stream")
         elif not flags:
             return
         what.state = state
@@ -418,6 +427,10 @@ class Receiving:
         if not self._documents.spend():
             raise ProtocolViolation(Code.LIMIT, "a flood of CONTROL")
         events.append(Control(control.decode(payload, self.side)))
+
+    def _receive_unknown(self, flags: int, number: int, payload: bytes, events: list[Event]) -> None:
+        """A kind of some later version: dropped."""
+        self._trifle()
 
     # Rules.
 

@@ -348,9 +348,9 @@ class CreditTests(SynchronousTestCase):
         connector.send(1, b"x" * INITIAL_WINDOW)
         carry(connector, relay)
         self.assertEqual(connector.room(1), 0)
-        relay.consumed(1, 1000)
+        self.assertFalse(relay.consumed(1, 1000), "not worth a frame")
         self.assertEqual(carry(relay, connector), [])
-        relay.consumed(1, INITIAL_WINDOW - 1000)
+        self.assertTrue(relay.consumed(1, INITIAL_WINDOW - 1000))
         self.assertEqual(carry(relay, connector), [RoomOpened(1)])
         self.assertEqual(connector.room(1), INITIAL_WINDOW)
 
