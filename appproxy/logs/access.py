@@ -1,4 +1,4 @@
-"""One record a request, written in batches: a record costs the request about two microseconds."""
+"""One record a request, written in batches: a record costs the request about one and a half microseconds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import select
 import stat
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -84,14 +85,15 @@ class AccessLog:
         self.dropped = 0
         self._path = path
         self._clock = clock
-        self._line = self._json if json else self._text
+        self._as_json = json
         self._epoch = epoch
         self._lines: list[bytes] = []
         self._bytes = 0
         self._flush_at = FLUSH_BYTES
         self._flush_call: Any = None
-        self._second = -1
-        self._stamp = ""
+        #: The time as records say it, and from when until when that holds.
+        self._moment, self._since, self._until = "", 0.0, 0.0
+        self._second, self._to_the_second = -1, ""
         self._torn = False
         self._failing = False
         self._descriptor: int | None = None
@@ -132,16 +134,20 @@ class AccessLog:
         if self._descriptor is None:
             return
         now = self._epoch()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+        if not self._since <= now < self._until:
+            self._tell_the_time(now)
         path = target.partition(b"?")[0].partition(b"#")[0].decode("latin-1")
-        line = self._line(
-            f"{self._stamp}{int(now * 1000) % 1000:03}Z", request_id, client, host, method.decode("latin-1"), path,
-            status, up, down, round(seconds * 1000, 1), application, user, connector, cause, side,
-            protocol,
-        )  # fmt: skip
+        if self._as_json:
+            line = _json(_Record(
+                self._moment, request_id, client, host, method.decode("latin-1"), path, status, up, down,
+                round(seconds * 1000, 1), application, user, connector, cause, side, protocol,
+            ))  # fmt: skip
+        else:
+            asked = f"{request_id} {_asker(client, host, method)} {path}"
+            if not (asked.isascii() and asked.isprintable()):
+                asked = escape(asked)  # which leaves alone what has been escaped
+            named = _named(application, user, connector, cause, side, protocol)
+            line = f"{self._moment} {asked} {status} up={up} down={down} ms={seconds * 1000:.1f} {named}\n".encode()
         self._lines.append(line)
         self._bytes += len(line)
         if self._bytes >= self._flush_at:
@@ -184,6 +190,15 @@ class AccessLog:
             os.close(self._descriptor)
         self._descriptor = None
 
+    def _tell_the_time(self, now: float) -> None:
+        millisecond = int(now * 1000)
+        second, rest = divmod(millisecond, 1000)
+        if second != self._second:
+            self._second = second
+            self._to_the_second = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+        self._moment = f"{self._to_the_second}{rest:03}Z"
+        self._since, self._until = now, (millisecond + 1) / 1000
+
     def _flush_later(self) -> None:
         self._flush_call = None
         self.flush()
@@ -223,35 +238,28 @@ class AccessLog:
             self._failing = True
             self.log.error("access records are lost: {problem}", event="log.failing", problem=problem)
 
-    @staticmethod
-    def _text(
-        moment: str, request_id: str, client: str, host: str, method: str, path: str, status: int, up: int, down: int,
-        ms: float, application: str, user: str, connector: str, cause: str, side: str,
-        protocol: str,
-    ) -> bytes:  # fmt: skip
-        """One line of columns; the last seven are named."""
-        return (
-            f"{moment} {escape(request_id)} {word(client)} {word(host)} {word(method)} {escape(path)} {status}"
-            f" up={up} down={down} ms={ms} application={word(application)} user={word(user)}"
-            f" connector={word(connector)} cause={word(cause)} side={word(side)} protocol={word(protocol)}\n"
-        ).encode()
 
-    @staticmethod
-    def _json(
-        moment: str, request_id: str, client: str, host: str, method: str, path: str, status: int, up: int, down: int,
-        ms: float, application: str, user: str, connector: str, cause: str, side: str,
-        protocol: str,
-    ) -> bytes:  # fmt: skip
-        """One JSON object."""
-        line = _encode(
-            _Record(
-                moment, request_id, client, host, method, path, status, up, down, ms, application, user, connector,
-                cause, side, protocol,
-            )
-        )  # fmt: skip
-        if not line.isascii() or b"\x7f" in line:
-            return escape_json(line.decode()).encode() + b"\n"
-        return line + b"\n"
+@lru_cache(maxsize=8192)
+def _asker(client: str, host: str, method: bytes) -> str:
+    """The columns that many requests of one client share."""
+    return f"{word(client)} {word(host)} {word(method.decode('latin-1'))}"
+
+
+@lru_cache(maxsize=8192)
+def _named(application: str, user: str, connector: str, cause: str, side: str, protocol: str) -> str:
+    """The columns that many requests of one user share."""
+    return (
+        f"application={word(application)} user={word(user)} connector={word(connector)}"
+        f" cause={word(cause)} side={word(side)} protocol={word(protocol)}"
+    )
+
+
+def _json(record: _Record) -> bytes:
+    """One JSON object on one line."""
+    line = _encode(record)
+    if not line.isascii() or b"\x7f" in line:
+        return escape_json(line.decode()).encode() + b"\n"
+    return line + b"\n"
 
 
 def _write_some(descriptor: int, batch: bytes) -> tuple[int, str]:

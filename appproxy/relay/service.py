@@ -364,10 +364,11 @@ class RelayService(Service):
     def _record(
         self, exchange: ClientExchange, application: str, user: str, connector: str, cause: str, up: int, down: int
     ) -> None:
+        head = exchange.head
         self._access.record(
-            exchange.request_id, exchange.client, exchange.host, exchange.head.method, exchange.head.target,
-            exchange.status, up, down, self._reactor.seconds() - exchange.started, application, user, connector, cause,
-            protocol=PROTOCOLS[exchange.head.version],
+            exchange.request_id, exchange.client, exchange.host, head.method, head.target, exchange.status, up, down,
+            self._reactor.seconds() - exchange.started, application, user, connector, cause, "",
+            PROTOCOLS[head.version],
         )  # fmt: skip
 
     def _refused(self, bad: BadRequest, client: str) -> tuple[list[Field], bytes]:

@@ -8,12 +8,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.config import Logging
 from appproxy.errors import ConfigError
 from appproxy.logs import AccessLog, access
+from appproxy.logs.escaping import escape, word
+
+TEXT = st.text() | st.sampled_from(["-", "a b", "a=b", 'a" side=x', "\\", "\x7f", "a\r\nb", "\x1b[2J", "\u202e"])
 
 LINE = (
     "1970-01-02T00:00:00.500Z r-1 192.0.2.7 hr.example.com GET /leave 200 up=0 down=1024 ms=12.3"
@@ -96,6 +101,34 @@ class TestAccessLog(SynchronousTestCase):
         (line,) = self.path.read_text("utf-8").splitlines()
         self.assertIn(" GET /\\x1b[2J\\r\\nfake 200 ", line)
         self.assertIn(' user="al ice\\" side=x\\n\\x1b[0m\\u202e" ', line)
+
+    @given(st.tuples(*[TEXT] * 9), st.binary(), st.binary())
+    def test_log_injection_by_any_column(self, texts: tuple[str, ...], method: bytes, target: bytes) -> None:
+        """O01: whatever a column holds, the line is one, printable, and every column stands where it should."""
+        request_id, client, host, *named = texts
+        log = AccessLog("/dev/null", self.clock)
+        log.record(request_id, client, host, method, target, 200, 3, 4, 0.5, *named)
+        (line,) = (line.decode() for line in log._lines)
+        log.close()
+        path = escape(target.partition(b"?")[0].partition(b"#")[0].decode("latin-1"))
+        names = ("application", "user", "connector", "cause", "side", "protocol")
+        asked = [escape(request_id), word(client), word(host), word(method.decode("latin-1")), path]
+        columns = [f"{name}={word(text)}" for name, text in zip(names, named, strict=True)]
+        self.assertTrue(line.removesuffix("\n").isprintable(), line)
+        self.assertEqual(line.partition(" ")[2], " ".join([*asked, "200 up=3 down=4 ms=500.0", *columns]) + "\n")
+
+    def test_time(self) -> None:
+        """Records tell the time to the millisecond, also after the clock was set back."""
+        now = 0.0
+        log = AccessLog(str(self.path), self.clock, epoch=lambda: now)
+        for now in (86400.0, 86400.0004, 86400.001, 86400.9996, 86401.0, 86400.5):  # noqa: B007 - the log reads it
+            self.record(log)
+        log.close()
+        times = [line.split("T")[1][:13] for line in self.path.read_text().splitlines()]
+        self.assertEqual(
+            times,
+            ["00:00:00.000Z", "00:00:00.000Z", "00:00:00.001Z", "00:00:00.999Z", "00:00:01.000Z", "00:00:00.500Z"],
+        )
 
     def test_reopening(self) -> None:
         """After the file was moved away, records go to a new one; what waited went to the old."""
