@@ -169,7 +169,7 @@ class Carriage:
     def interim_received(self, interim: messages.ResponseHead) -> None:
         """Pass on a 1xx answer."""
         assert self.translation is not None
-        down = ResponseHead(interim.status, interim.reason, self.translation.down(interim.fields))
+        down = ResponseHead(interim.status, interim.reason, self.translation.down(interim.fields, interim.known))
         self.stream.answer(down, informational=True)
 
     # Its body: connector.exchange.ResponseBody

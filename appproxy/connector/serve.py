@@ -100,7 +100,7 @@ class Serving:
 
             answer = response.head
             carriage.status = answer.status
-            down = ResponseHead(answer.status, answer.reason, place.translation.down(fields))
+            down = ResponseHead(answer.status, answer.reason, place.translation.down(fields, answer.known))
             rewriting, rewritten = place.rewriting, None
             if rewriting is not None and (rewriting.bodies or answer.status == MULTISTATUS):
                 rewritten = rewriting.find(answer)

@@ -34,11 +34,12 @@ class UnpublishedDestination(AppproxyError):
 class _Moves:
     """What to do with the values of which fields; their lengths rule most names out before any is folded."""
 
-    __slots__ = ("by_name", "lengths")
+    __slots__ = ("by_name", "lengths", "names")
 
     def __init__(self, by_name: dict[bytes, Callable[[bytes], bytes]]) -> None:
         self.by_name = by_name
         self.lengths = frozenset(map(len, by_name))
+        self.names = frozenset(by_name)
 
 
 class _Place:
@@ -223,8 +224,13 @@ class Translation:
         """
         return _translated(fields, self._up)
 
-    def down(self, fields: Sequence[Field]) -> list[Field]:
-        """The fields of an answer, as the client shall see them."""
+    def down(self, fields: list[Field], known: Iterable[bytes] | None = None) -> list[Field]:
+        """The fields of an answer, as the client shall see them; the very same list where it tells of no place.
+
+        :param known: all names that are among them, lower-cased, if that is known; there may be others.
+        """
+        if known is not None and self._down.names.isdisjoint(known):
+            return fields
         return _translated(fields, self._down)
 
     def path_up(self, path: bytes) -> bytes:

@@ -272,6 +272,11 @@ class FieldTests(SynchronousTestCase):
         ]
         moved = [b"/hr/x.js.map", b"/hr/", b"https://apps.test, https://wiki.test, *", fields[3][1], fields[4][1]]
         self.assertEqual([value for _, value in hr.down(fields)], moved)
+        known = [name.lower() for name, _ in fields]
+        self.assertEqual([value for _, value in hr.down(fields, known)], moved)
+        self.assertEqual([value for _, value in hr.down(fields, [*known, b"server"])], moved)
+        silent = [(b"Server", b"https://hr.test/"), (b"Date", b"now")]
+        self.assertIs(hr.down(silent, [b"server", b"date"]), silent)
         token = [(b"Lock-Token", b"<https://apps.test/hr/>"), (b"X-Place", b"https://apps.test/hr/")]
         self.assertEqual(hr.up(token), token)
 
