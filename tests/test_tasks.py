@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.tasks import Tasks
+from appproxy.tasks import Outcome, Tasks
 
 
 class TestTasks(SynchronousTestCase):
@@ -16,7 +16,7 @@ class TestTasks(SynchronousTestCase):
         self.tasks = Tasks()
         self.told: list[str] = []
 
-    async def wait(self, turn: Deferred[None]) -> None:
+    async def wait(self, turn: Deferred[None] | Outcome[None]) -> None:
         """Wait for *turn*; tell how it went."""
         try:
             await turn
@@ -42,6 +42,32 @@ class TestTasks(SynchronousTestCase):
         self.tasks.spawn("failing", fails())
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.assertEqual(len(self.tasks), 0)
+
+    def test_outcome_is_told_once(self) -> None:
+        """Whoever waits for an outcome goes on with the first that is told, also if that was before it waited."""
+
+        async def listens(outcome: Outcome[str]) -> None:
+            self.told.append(await outcome)
+            self.told.append(await outcome)
+
+        early: Outcome[str] = Outcome()
+        early.tell("early")
+        late: Outcome[str] = Outcome()
+        self.tasks.spawn("early", listens(early))
+        self.tasks.spawn("late", listens(late))
+        self.assertEqual((self.told, repr(self.tasks)), (["early", "early"], "<Tasks late>"))
+        late.tell("late")
+        late.tell("later")
+        late.cancel()
+        self.assertEqual((self.told[2:], len(self.tasks), late.told), (["late", "late"], 0, True))
+
+    def test_outcome_of_a_cancelled_task(self) -> None:
+        """Who was cancelled hears nothing more; nobody is harmed by telling it."""
+        outcome: Outcome[None] = Outcome()
+        task = self.tasks.spawn("waiting", self.wait(outcome))
+        task.cancel()
+        outcome.tell(None)
+        self.assertEqual((self.told, len(self.tasks), outcome.told), (["cancelled"], 0, True))
 
     def test_stop_cancels_all(self) -> None:
         """Stopping cancels what waits; that is no failure."""

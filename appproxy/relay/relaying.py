@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred
-
 from appproxy.channel.protocol import Channel
 from appproxy.channel.stream import Stream
 from appproxy.errors import AppproxyError
@@ -17,6 +15,7 @@ from appproxy.http.websocket_frames import is_websocket
 from appproxy.relay import causes
 from appproxy.relay.front.client_exchange import ClientExchange
 from appproxy.relay.front.pinging import Pinging
+from appproxy.tasks import Outcome
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import CONNECTOR, RequestHead, ResponseHead
 
@@ -24,7 +23,7 @@ from appproxy.wire.heads import CONNECTOR, RequestHead, ResponseHead
 class Relaying:
     """Receiver of the stream, taker of the client's body.
 
-    :ivar finished: fires with None once the client has its answer (or was cut off), or with the failure that kept
+    :ivar finished: is told None once the client has its answer (or was cut off), or with the failure that kept
         anything from being sent to it.
     :ivar cause: a word for the access record when it did not end well.
     """
@@ -47,7 +46,7 @@ class Relaying:
         :param ping: seconds of silence before the client of a WebSocket is pinged; 0: never.
         :param drop: folded names of trailers that do not go on.
         """
-        self.finished: Deferred[causes.Failed | None] = Deferred()
+        self.finished: Outcome[causes.Failed | None] = Outcome()
         self.cause = ""
         self.up = 0
         self.down = 0
@@ -229,8 +228,7 @@ class Relaying:
         if stream is not None:
             self.up, self.down = stream.bytes_sent, stream.bytes_received
             stream.resumeProducing()  # what is still owed waits in the client's socket, if anywhere
-        if not self.finished.called:
-            self.finished.callback(outcome)
+        self.finished.tell(outcome)
 
     # The client's body: front.Taker
 
