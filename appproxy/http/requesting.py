@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Final
 
 import msgspec
 
@@ -104,6 +105,22 @@ class Reading(IntEnum):
     OVER = 6
 
 
+# In Python 3.11 the name of a member costs 60 ns, each time.
+_NOTHING: Final = Reading.NOTHING
+_HEAD: Final = Reading.HEAD
+_LENGTH: Final = Reading.LENGTH
+_CHUNKED: Final = Reading.CHUNKED
+_UNTIL_CLOSE: Final = Reading.UNTIL_CLOSE
+_ENDED: Final = Reading.ENDED
+_OVER: Final = Reading.OVER
+_HTTP_11: Final = (1, 1)
+#: What writes the bodies of requests that have none: it has ended, and takes nothing any more.
+_NO_BODY: Final = BodyWriter(0, False)
+_NO_BODY.end()
+#: What ``Connection`` nearly always says, if anything.
+_USUAL_OPTIONS = {option: tokens([option]) for option in (b"keep-alive", b"Keep-Alive", b"close", b"Close")}
+
+
 class ClientConversation:
     """Both directions of one connection to an origin, one request at a time."""
 
@@ -114,8 +131,8 @@ class ClientConversation:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
-        self._reading = Reading.NOTHING
-        self._writer = BodyWriter(0, False)
+        self._reading = _NOTHING
+        self._writer = _NO_BODY
         self._held = bytearray()
         self._last: tuple[bytes, ResponseHead] | None = None
         self._keep = True
@@ -148,7 +165,7 @@ class ClientConversation:
         :raises UnsafeHead: the head would not be a well-formed one.
         :raises OutOfTurn: the connection is not free, or an upgrade has a body.
         """
-        if self._reading is not Reading.NOTHING and not self.reusable:
+        if self._reading is not _NOTHING and not self.reusable:
             raise OutOfTurn("connection is not free")
         if upgrade and (chunked or length):
             raise OutOfTurn("upgrade with a body")
@@ -168,12 +185,12 @@ class ClientConversation:
             framing += b"Content-Length: %d\r\n" % length
         octets = serialise_request(method, target, lines, more, framing)
         self._method, self._offered = method, offered
-        self._writer = BodyWriter(None if chunked else length or 0, chunked)
-        if not chunked and not length:
-            self._writer.end()
-        elif method in _NO_BODY_EXPECTED:
-            self._once = True
-        self._reading = Reading.HEAD
+        if chunked or length:
+            self._writer = BodyWriter(None if chunked else length, chunked)
+            self._once = self._once or method in _NO_BODY_EXPECTED
+        else:
+            self._writer = _NO_BODY
+        self._reading = _HEAD
         self._chunks = None
         self._left = self._interim = self._searched = 0
         self.heard = False
@@ -198,7 +215,7 @@ class ClientConversation:
     @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request: both halves ended, kept alive, nothing left over."""
-        return self._reading is Reading.ENDED and self._keep and self._writer.ended
+        return self._reading is _ENDED and self._keep and self._writer.ended
 
     def receive(self, data: bytes) -> list[Event]:
         """Take what the origin sent and tell what it means.
@@ -207,18 +224,18 @@ class ClientConversation:
         """
         reading = self._reading
         try:
-            if reading is Reading.HEAD:
+            if reading is _HEAD:
                 self.heard = True
                 return self._read_heads(data)
-            if reading in (Reading.LENGTH, Reading.CHUNKED, Reading.UNTIL_CLOSE):
+            if reading in (_LENGTH, _CHUNKED, _UNTIL_CLOSE):
                 return self._read_body(data)
         except MalformedMessage as problem:
-            self._reading = Reading.OVER
+            self._reading = _OVER
             raise BadResponse(str(problem)) from None
         except BadResponse:
-            self._reading = Reading.OVER
+            self._reading = _OVER
             raise
-        self._reading = Reading.OVER
+        self._reading = _OVER
         raise BadResponse("octets nobody asked for")
 
     def closed(self) -> list[Event]:
@@ -226,10 +243,10 @@ class ClientConversation:
 
         :raises Truncated: anything was still owed.
         """
-        reading, self._reading = self._reading, Reading.OVER
-        if reading is Reading.UNTIL_CLOSE:
+        reading, self._reading = self._reading, _OVER
+        if reading is _UNTIL_CLOSE:
             return [ResponseEnded()]
-        if reading in (Reading.HEAD, Reading.LENGTH, Reading.CHUNKED):
+        if reading in (_HEAD, _LENGTH, _CHUNKED):
             raise Truncated
         return []
 
@@ -252,7 +269,7 @@ class ClientConversation:
         begun = self._frame(head)
         events.append(begun)
         if begun.ended:
-            self._reading = Reading.ENDED
+            self._reading = _ENDED
             # What follows a complete answer was not asked for; a later answer must not begin with it.
             self._keep = self._keep and not data
         elif data:
@@ -317,36 +334,40 @@ class ClientConversation:
         taken = upgrade_protocols(head)
         if not taken or not set(taken) <= set(self._offered):
             raise BadResponse("101 that was not asked for")
-        self._reading = Reading.OVER
+        self._reading = _OVER
         return SwitchedProtocols(head, leftover)
 
     def _frame(self, head: ResponseHead) -> ResponseBegun:
         """Decide how the body is framed and whether the connection may live on."""
         known = head.known
-        connection = known.get(b"connection")
-        options = () if connection is None else tokens(connection)
-        self._keep = b"close" not in options and (head.version == (1, 1) or b"keep-alive" in options) and not self._once
+        said = known.get(b"connection")
+        latest = head.version == _HTTP_11
+        options: Sequence[bytes] = ()
+        if said is not None:
+            options = (_USUAL_OPTIONS.get(said[0]) if len(said) == 1 else None) or tokens(said)
+        self._keep = b"close" not in options and (latest or b"keep-alive" in options) and not self._once
         length = None
         lengths = known.get(b"content-length")
         if lengths is not None:
-            # An origin may say the same twice; it may not say two things.
-            length = body_length(lengths[:1] if lengths.count(lengths[0]) == len(lengths) else lengths)
+            if len(lengths) > 1 and lengths.count(lengths[0]) == len(lengths):
+                lengths = lengths[:1]  # an origin may say the same twice; it may not say two things
+            length = body_length(lengths)
         codings = known.get(b"transfer-encoding")
         if codings is not None and (
-            length is not None or head.version != (1, 1) or [coding.lower() for coding in codings] != [b"chunked"]
+            length is not None or not latest or [coding.lower() for coding in codings] != [b"chunked"]
         ):
             raise BadResponse("framing that can be read in two ways")
         begun = ResponseBegun(head, False, length)
         if self._method == b"HEAD" or head.status in (204, 304):
             begun.ended = True
         elif codings is not None:
-            self._reading = Reading.CHUNKED
+            self._reading = _CHUNKED
             self._chunks = ChunkedReader(self._limits.trailers, self._limits.fields)
         elif length is None:
-            self._reading = Reading.UNTIL_CLOSE
+            self._reading = _UNTIL_CLOSE
             self._keep = False
         elif length:
-            self._reading = Reading.LENGTH
+            self._reading = _LENGTH
             self._left = length
         else:
             begun.ended = True
@@ -358,7 +379,7 @@ class ClientConversation:
         if chunks is not None:
             body = chunks.read(data)
             ended, rest, trailers = chunks.done, chunks.rest, chunks.trailers
-        elif self._reading is Reading.UNTIL_CLOSE:
+        elif self._reading is _UNTIL_CLOSE:
             body, ended, rest = data, False, b""
         else:
             left = self._left
@@ -368,6 +389,6 @@ class ClientConversation:
         events: list[Event] = [BodyReceived(body)] if body else []
         if ended:
             events.append(ResponseEnded(trailers))
-            self._reading = Reading.ENDED
+            self._reading = _ENDED
             self._keep = self._keep and not rest
         return events

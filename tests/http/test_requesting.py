@@ -177,6 +177,12 @@ class ReadingTests(Base):
         """By version and option."""
         for octets, reusable in (
             (OK + b"Content-Length: 0\r\nConnection: x, Close\r\n\r\n", False),
+            (OK + b"Content-Length: 0\r\nConnection: close\r\n\r\n", False),
+            (OK + b"Content-Length: 0\r\nConnection: CLOSE\r\n\r\n", False),
+            (OK + b"Content-Length: 0\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", False),
+            (OK + b"Content-Length: 0\r\nConnection: keep-alive\r\n\r\n", True),
+            (OK + b"Content-Length: 0\r\nConnection: Keep-Alive, x\r\n\r\n", True),
+            (OK + b"Content-Length: 0\r\nConnection:\r\n\r\n", True),
             (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", False),
             (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", True),
         ):
