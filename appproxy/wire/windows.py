@@ -24,11 +24,11 @@ MIN_WINDOW: Final = 64 * 1024
 #: queue on the way.
 AMPLE: Final = 4
 SAMPLE_SECONDS: Final = 0.02
-#: The same while others wait in that queue too; beyond twice as much the window shrinks.  Larger windows cost less
-#: processor time, smaller ones less of the others' time.
+#: The same where the peer is near and others wait in that queue too; beyond twice as much the window shrinks.  Larger
+#: windows cost less processor time, smaller ones less of the others' time.
 SNUG: Final = 1.5
-#: Where the peer is farther than this, no window shrinks below the initial one for others: round trips that vary by
-#: themselves look like a queue, and would cost speed.
+#: What is near.  Farther away round trips vary by themselves, which looks like a queue: smaller windows would cost speed
+#: and bring nobody anything.
 NEAR_SECONDS: Final = 0.005
 #: For so long after a stream was opened in the same channel, others are taken to wait.
 COMPANY_SECONDS: Final = 1.0
@@ -139,7 +139,7 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
         self.owed += count
         self.taken += count
         if exceeded:
-            self._shrink(MIN_WINDOW)
+            self._shrink()
             self.limiting = False
         elif self.limiting and not self.held:
             self.limiting = False
@@ -167,19 +167,19 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
             if path.opened != self.opened:
                 self.opened = path.opened
                 self.company_until = now + COMPANY_SECONDS
-            company = now < self.company_until
-            if limiting and self.size < holds * (SNUG if company else AMPLE):
+            snug = path.trip < NEAR_SECONDS and now < self.company_until
+            if limiting and self.size < holds * (SNUG if snug else AMPLE):
                 growth = min(self.size, MAX_WINDOW - self.size)
                 self.size += growth
                 self.owed += growth
-            elif company and self.size > holds * SNUG * 2:
-                self._shrink(MIN_WINDOW if path.trip < NEAR_SECONDS else INITIAL_WINDOW)
+            elif snug and self.size > holds * SNUG * 2:
+                self._shrink()
             elif not limiting and seconds < STALE_SECONDS:
                 return  # a moment when it limits may come yet, and wants a sample
         self.taken, self.looked = 0, now
 
-    def _shrink(self, least: int) -> None:
-        """Keep back what was to be given, down to a half and to *least*."""
-        cut = max(0, min(self.owed, self.size - max(least, self.size // 2)))
+    def _shrink(self) -> None:
+        """Keep back what was to be given, down to a half and to the smallest window."""
+        cut = max(0, min(self.owed, self.size - max(MIN_WINDOW, self.size // 2)))
         self.size -= cut
         self.owed -= cut
