@@ -210,8 +210,14 @@ def serialise_request(method: bytes, target: bytes, lines: FieldLines, more: Seq
     """
     if not _TOKEN.fullmatch(method) or not is_target(target):
         raise UnsafeHead("method or target")
-    end = _serialise(b"", more, framing)[2:] if more else framing + b"\r\n"
-    return b"%b %b HTTP/1.1\r\n%b%b" % (method, target, lines.octets, end)
+    own = b""
+    for name, value in more:  # seldom more than one, for which a head's way would be long
+        if not _TOKEN.fullmatch(name) or name.lower() in FRAMING:
+            raise UnsafeHead("field name")
+        if value.translate(None, _TEXT):
+            raise UnsafeHead("control characters")
+        own += b"%b: %b\r\n" % (name, value)
+    return b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (method, target, lines.octets, own, framing)
 
 
 def serialise_response(status: int, reason: bytes, fields: Sequence[Field], framing: bytes = b"") -> bytes:
