@@ -24,7 +24,7 @@ from appproxy.wire.misuse import (
     TooManyStreams,
 )
 from appproxy.wire.receiving import END, INFORMATIONAL, TRAILERS, UPGRADE, Receiving, fits
-from appproxy.wire.streams import MOVES, Input, State, Stream
+from appproxy.wire.streams import MOVES, WHOLE, Input, State, Stream
 from appproxy.wire.windows import Budget
 from appproxy.wire.writing import NUDGE
 
@@ -168,12 +168,12 @@ class Connection(Receiving):
         size, out = len(data), self._out
         if size > MAX_DATA or size > what.credit or size > out.credit or out.waiting or not size:
             return False
-        if self.side is not _CONNECTOR or not fits(head.status, 0, what.upgrade):
-            raise Misuse(f"status {head.status} from the {self.side}")
-        state = MOVES[_move(what, _ANSWER)][_DOWN_END]
+        state = WHOLE[what.state]
+        if state is None or self.side is not _CONNECTOR or not 200 <= head.status <= 999:
+            raise Misuse(f"status {head.status} from the {self.side} on a stream that is {what.state.name}")
         payload = encode_response(head)
         out.send_whole(what, HEADER.pack(len(payload), _HEADERS, 0, stream) + payload, data)
-        what.state = state  # type: ignore[assignment]
+        what.state = state
         if state is _CLOSED:
             self._close(what)
         return True

@@ -67,6 +67,10 @@ TABLE: Final[dict[tuple[State, Input], State]] = {
 }
 #: The same, indexed ``MOVES[state][input]``: a third of the time of a dictionary of pairs.
 MOVES: Final = tuple(tuple(TABLE.get((state, happened)) for happened in Input) for state in State)
+#: Where an answer leads that is sent at once: its head, then its end.
+WHOLE: Final = tuple(
+    None if (begun := moves[Input.ANSWER]) is None else MOVES[begun][Input.DOWN_END] for moves in MOVES
+)
 #: States in which the request half is still open.
 UP_OPEN: Final = frozenset(state for state in State if (state, Input.UP) in TABLE)
 #: States in which the answer may still bring something.

@@ -103,14 +103,15 @@ class Outbox:
     def send_whole(self, stream: Stream, head: bytes, data: bytes) -> None:
         """Queue an answer's frame *head*, and all of its body as one DATA frame that ends it.
 
-        There is credit for *data*, which fits a frame, and nobody waits for any.
+        There is credit for *data*, which fits a frame, nobody waits for any, and *stream* has nothing queued yet.
         """
         size = len(data)
         stream.credit -= size
         self.credit -= size
         self._first.append(head)
         self._first_bytes += len(head)
-        self.put(stream, HEADER.pack(size, _DATA, _END, stream.id), data)
+        stream.queue = deque(((HEADER.pack(size, _DATA, _END, stream.id), data),))
+        self._turns.append(stream)
 
     def drop(self, stream: Stream) -> None:
         """Forget what *stream* has queued: its credit is the channel's again."""
