@@ -27,8 +27,8 @@ SAMPLE_SECONDS: Final = 0.02
 #: The same where the peer is near and others wait in that queue too; beyond twice as much the window shrinks.  Larger
 #: windows cost less processor time, smaller ones less of the others' time.
 SNUG: Final = 1.5
-#: What is near.  Farther away round trips vary by themselves, which looks like a queue: smaller windows would cost speed
-#: and bring nobody anything.
+#: What is near.  Farther away round trips vary by themselves, which looks like a queue: smaller windows would cost
+#: speed and bring nobody anything.
 NEAR_SECONDS: Final = 0.005
 #: For so long after a stream was opened in the same channel, others are taken to wait.
 COMPANY_SECONDS: Final = 1.0
