@@ -41,19 +41,17 @@ class Outcome(Generic[Result]):
     def tell(self, result: Result) -> None:
         """Let the task go on with *result*."""
         if not self.told:
+            self.told = True
             self._result = result
-            self._tell(result)
+            if self._waiter is not None:
+                self._waiter(result)
 
     def cancel(self) -> None:
         """See :class:`Awaited`."""
         if not self.told:
-            self._tell(Failure(CancelledError()))
-
-    def _tell(self, result: object) -> None:
-        self.told = True
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter(result)
+            self.told = True
+            if self._waiter is not None:
+                self._waiter(Failure(CancelledError()))
 
     def addBoth(self, call: Callable[[Any], Any], /) -> None:
         """See :class:`Awaited`; there is one *call*, and it comes before the result."""

@@ -325,21 +325,22 @@ class Channel:
     def _answered(self, event: events.Answered) -> None:
         stream = self.streams.get(event.stream)
         if stream is not None and stream.receiver is not None:
-            stream.heard_end = event.end
-            stream.receiver.head_received(event.head, event.end, event.informational, event.upgrade)
-            if event.end:
+            stream.heard_end = end = event.end
+            stream.receiver.head_received(event.head, end, event.informational, event.upgrade)
+            if end:
                 self.settle(stream)
 
     def _data(self, event: events.Data) -> None:
         stream = self.streams.get(event.stream)
+        data, end = event.data, event.end
         if stream is not None and stream.receiver is not None:
-            stream.bytes_received += len(event.data)
-            stream.heard_end = event.end
-            stream.receiver.data_received(event.data, event.end)
-            if event.end:
+            stream.bytes_received += len(data)
+            stream.heard_end = end
+            stream.receiver.data_received(data, end)
+            if end:
                 self.settle(stream)
         else:
-            self.connection.consumed(event.stream, len(event.data))
+            self.connection.consumed(event.stream, len(data))
 
     def _trailers(self, event: events.Trailers) -> None:
         stream = self.streams.get(event.stream)
