@@ -256,8 +256,7 @@ class Receiving:
         if what is None or flags & TRAILERS:
             self._receive_later_head(flags, number, payload, events)
             return
-        interim = flags & INFORMATIONAL
-        state = MOVES[what.state][_INTERIM if interim else _ANSWER]
+        state = MOVES[what.state][_INTERIM if flags & INFORMATIONAL else _ANSWER]
         if state is None:
             self._offend(what, Code.PROTOCOL, "HEADERS twice", events)
             return
@@ -269,17 +268,18 @@ class Receiving:
         if not fits(head.status, flags, what.upgrade):
             self._offend(what, Code.PROTOCOL, "a status that does not fit", events)
             return
+        # What fits has one flag at most.
+        end, interim, upgrade = flags == END, flags == INFORMATIONAL, flags == UPGRADE
         if interim:
             what.interim += 1
             if what.interim > self.limits.max_interim:
                 self._offend(what, Code.LIMIT, "too many interim answers", events)
                 return
-        end = flags & END
         if end:
             state = MOVES[state][_DOWN_END]
         what.state = state  # type: ignore[assignment]
-        what.piped = flags == UPGRADE
-        events.append(Answered(number, head, bool(end), bool(interim), what.piped))
+        what.piped = upgrade
+        events.append(Answered(number, head, end, interim, upgrade))
         if state is _CLOSED:
             self._close(what)
 
