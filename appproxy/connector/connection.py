@@ -197,6 +197,9 @@ class OriginConnection:
         except BadResponse as problem:
             self._break_off(OriginNotHTTP(f"{self._pool.name}: {problem}"))
             return
+        if len(events) == 3 and type(events[0]) is ResponseBegun and type(events[2]) is ResponseEnded:
+            self._answered_whole(*events)  # type: ignore[arg-type]
+            return
         if events and not self._paused:  # half a head is no answer yet
             self.deadline = self._deadlines.after(self._pool.idle)
         self._tell(events)
@@ -240,9 +243,6 @@ class OriginConnection:
 
     def _tell(self, events: list[Event]) -> None:
         """Tell what was heard; the last octets of a body travel with its end."""
-        if len(events) == 3 and type(events[0]) is ResponseBegun and type(events[2]) is ResponseEnded:
-            self._answered_whole(*events)  # type: ignore[arg-type]
-            return
         asked = self._asked
         data = b""
         for position, event in enumerate(events):
@@ -292,6 +292,8 @@ class OriginConnection:
         asked = self._asked
         assert asked is not None
         response = OriginResponse(self, begun.head, True, begun.length, body.data, ended.trailers)
+        if self._requesting:
+            self.deadline = self._deadlines.after(self._pool.idle)
         self._answer_ended()
         asked.answered.callback(response)
 

@@ -256,7 +256,9 @@ class ClientConversation:
             raw, data = self._take_head(data)
             if not raw:
                 return events
-            head = self._parse_head(raw)
+            last = self._last
+            # An origin that says the same again is not read again.
+            head = last[1] if last is not None and last[0] == raw else self._parse_head(raw)
             if head.status >= 200:
                 break
             if head.status == 101:
@@ -310,15 +312,6 @@ class ClientConversation:
         self._searched = searched - 1 if searched and held[searched - 1] == 13 else searched
 
     def _parse_head(self, raw: bytes) -> ResponseHead:
-        """Read a head; an origin that says the same again is not read again."""
-        last = self._last
-        if last is not None and last[0] == raw:
-            return last[1]
-        head = self._parse_new_head(raw)
-        self._last = (raw, head) if len(raw) <= _MAX_REMEMBERED else None
-        return head
-
-    def _parse_new_head(self, raw: bytes) -> ResponseHead:
         line = _STATUS_LINE.match(raw)
         if line is None:
             raise BadResponse("malformed status line")
@@ -328,7 +321,9 @@ class ClientConversation:
         if len(fields) > self._limits.fields:
             raise BadResponse("too many fields")
         minor, status, reason = line.groups()
-        return ResponseHead(int(status), (reason or b"").strip(b" \t"), _VERSIONS[minor], fields, index(fields))
+        head = ResponseHead(int(status), (reason or b"").strip(b" \t"), _VERSIONS[minor], fields, index(fields))
+        self._last = (raw, head) if len(raw) <= _MAX_REMEMBERED else None
+        return head
 
     def _switch(self, head: ResponseHead, leftover: bytes) -> SwitchedProtocols:
         taken = upgrade_protocols(head)
