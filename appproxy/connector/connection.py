@@ -348,10 +348,6 @@ class OriginConnection:
 
     # Ending
 
-    def keep(self, seconds: float) -> None:
-        """The pool: stay idle for so long."""
-        self.deadline = self._deadlines.after(seconds)
-
     def abandon(self) -> None:
         """Close at once; whoever asked hears no more."""
         self._requesting = False

@@ -38,16 +38,6 @@ class Place:
         moved = self.translation.up(fields)
         return self.rewriting.up(moved) if self.rewriting is not None and self.rewriting.bodies else moved
 
-    def target_up(self, target: bytes) -> bytes:
-        """The target as the origin is to read it: the published path swapped, every other octet kept.
-
-        :raises AmbiguousPath: the path is not, or not for everybody, below the published one.
-        """
-        if target == b"*":
-            return target
-        path, mark, query = target.partition(b"?")
-        return self.translation.path_up(path) + mark + query
-
 
 class Address:
     """One external address of an application and where it leads.

@@ -162,7 +162,7 @@ class Pool:
         elif self._retired:
             connection.abandon()
         else:
-            connection.keep(self.keep)
+            connection.deadline = self._deadlines.after(self.keep)
             self._idle.append(connection)
 
     def lost(self, connection: OriginConnection) -> None:

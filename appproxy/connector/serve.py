@@ -76,9 +76,10 @@ class Serving:
         began, cause = self._clock.seconds(), ""
         head, stream = carriage.head, carriage.stream
         try:
-            application = self._assignments.get(head.standing.application)
+            packed = head.packed
+            application = self._assignments.get(packed.standing.application)
             _check(head)
-            prepared = head.packed.note
+            prepared = packed.note
             if prepared is None or prepared.application is not application:
                 prepared = await _prepare(head, application)
             place, signer = prepared.place, prepared.signer
@@ -151,7 +152,7 @@ class Serving:
         head = carriage.head
         identifier = head.request_id
         more = [(b"X-Request-ID", identifier.encode("utf-8"))] if identifier else ()
-        target = prepared.place.target_up(head.target)
+        target = prepared.place.translation.target_up(head.target)
         asked = Asked(pool, head.method, target, prepared.lines, carriage.interim_received, head.length, more, upgrade)
         asked.sign = sign
         if head.method in TUNNEL_METHODS:
@@ -238,10 +239,10 @@ def _check(head: RequestHead) -> None:
 
     :raises MalformedRequest: method or target are none for an origin.
     """
-    if not is_token(head.method) or head.method == b"CONNECT":
+    method, target = head.method, head.target
+    if not is_token(method) or method == b"CONNECT":
         raise MalformedRequest("the method is none for an origin")
-    target = head.target
-    if not target.startswith(b"/") and (target != b"*" or head.method != b"OPTIONS"):
+    if not target.startswith(b"/") and (target != b"*" or method != b"OPTIONS"):
         raise MalformedRequest("the target is not in origin form")
     if not target.isascii():
         raise MalformedRequest("the target is not ASCII")

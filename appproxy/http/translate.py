@@ -233,9 +233,15 @@ class Translation:
             return fields
         return _translated(fields, self._down)
 
-    def path_up(self, path: bytes) -> bytes:
-        """The path of a request target; :raises AmbiguousPath: it is not clearly below the published one."""
-        return swap_prefix(path, self.external.path, self.internal.path)
+    def target_up(self, target: bytes) -> bytes:
+        """The target as the origin is to read it: the published path swapped, every other octet kept.
+
+        :raises AmbiguousPath: the path is not, or not for everybody, below the published one.
+        """
+        if target == b"*":
+            return target
+        path, mark, query = target.partition(b"?")
+        return swap_prefix(path, self.external.path, self.internal.path) + mark + query
 
     # Up
 

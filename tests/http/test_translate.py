@@ -109,9 +109,11 @@ class UpTests(SynchronousTestCase):
 
     def test_target_path(self) -> None:
         """The target itself moves by the same rule."""
-        self.assertEqual(self.hr.path_up(b"/hr/a%2Fb"), b"/app/a%2Fb")
+        self.assertEqual(self.hr.target_up(b"/hr/a%2Fb"), b"/app/a%2Fb")
+        self.assertEqual(self.hr.target_up(b"/hr/a?b=/hr/?"), b"/app/a?b=/hr/?")
+        self.assertEqual(self.hr.target_up(b"*"), b"*")
         with self.assertRaises(AmbiguousPath):
-            self.hr.path_up(b"/shared/x")
+            self.hr.target_up(b"/shared/x")
 
 
 class DownTests(SynchronousTestCase):
