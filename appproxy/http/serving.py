@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Final
 
 import msgspec
 
@@ -113,13 +112,8 @@ class Writing(IntEnum):
 
 
 # In Python 3.11 the name of a member costs 60 ns, each time.
-_HEAD: Final = Reading.HEAD
-_LENGTH: Final = Reading.LENGTH
-_WAIT: Final = Reading.WAIT
-_OVER: Final = Reading.OVER
-_UNBEGUN: Final = Writing.UNBEGUN
-_BODY: Final = Writing.BODY
-_ENDED: Final = Writing.ENDED
+_HEAD, _LENGTH, _CHUNKED, _WAIT, _OVER = Reading
+_UNBEGUN, _BODY, _ENDED, _SWITCHED = Writing
 
 
 class _Block(msgspec.Struct):
@@ -351,7 +345,7 @@ class ServerConversation:
         if b"transfer-encoding" in known:
             self._check_coding(head)
             begun.chunked, begun.ended = True, False
-            self._reading = Reading.CHUNKED
+            self._reading = _CHUNKED
             self._chunks = ChunkedReader(self._limits.trailers, self._limits.fields)
         elif b"content-length" in known:
             begun.length = self._left = body_length(known[b"content-length"])
@@ -417,9 +411,7 @@ class ServerConversation:
         """Whether the connection may carry another request, now that the answer has ended."""
         if self._writing is not _ENDED or not self._keep:
             return False
-        if self._reading is _WAIT:
-            return True
-        return self._reading is _LENGTH and self._left <= self._limits.drain
+        return self._reading is _WAIT or (self._reading is _LENGTH and self._left <= self._limits.drain)
 
     def informational(self, status: int, reason: bytes, fields: Sequence[Field] = ()) -> bytes:
         """An interim answer (1xx but 101); HTTP/1.0 clients are spared it."""
@@ -451,7 +443,7 @@ class ServerConversation:
             if not self._offered:
                 raise OutOfTurn("no other protocol was offered")
             octets = serialise_response(status, reason, fields, b"Connection: Upgrade\r\n")
-            self._writing = Writing.SWITCHED
+            self._writing = _SWITCHED
             return octets
         old = head is not None and head.version == (1, 0)
         self._bodiless = status in (204, 304) or (head is not None and head.method == b"HEAD")

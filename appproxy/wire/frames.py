@@ -83,6 +83,11 @@ MAX_PAYLOADS: Final = (MAX_DOCUMENT, MAX_HEAD, MAX_DATA, 4, 2 + MAX_TEXT, PING_B
 MIN_PAYLOADS: Final = (0, 0, 0, 4, 2, PING_BYTES, GOAWAY.size)
 #: The flags that a frame of each kind may carry, by kind.
 KNOWN_FLAGS: Final = (0, 15, 1, 0, 0, 1, 0)
+#: Least and most payload and the flags that it cannot have, by kind; at last for all kinds of later versions.
+BOUNDS: Final = (
+    *zip(MIN_PAYLOADS, MAX_PAYLOADS, [0xFF & ~known for known in KNOWN_FLAGS], strict=True),
+    (0, MAX_UNKNOWN, 0),
+)
 #: What leaves in one turn travels as one message of about this many bytes, so that its cost is shared.
 MESSAGE_BYTES: Final = 64 * 1024
 #: No message is larger: a frame that is larger than ``MESSAGE_BYTES`` travels alone.

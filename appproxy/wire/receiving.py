@@ -25,7 +25,7 @@ from appproxy.wire.events import (
     RoomOpened,
     Trailers,
 )
-from appproxy.wire.frames import HEADER, KNOWN_FLAGS, MAX_PAYLOADS, MAX_UNKNOWN, MIN_PAYLOADS, PING_BYTES, U32, Code
+from appproxy.wire.frames import BOUNDS, HEADER, PING_BYTES, U32, Code
 from appproxy.wire.heads import MalformedHead, decode_request, decode_response, decode_trailers
 from appproxy.wire.limits import Allowance, Limits
 from appproxy.wire.misuse import ChannelViolation
@@ -41,10 +41,7 @@ UPGRADE: Final = 8
 _ACK: Final = 1
 _PING: Final = 5
 _HEADER_BYTES: Final = HEADER.size
-_KINDS: Final = len(MAX_PAYLOADS)
-_LEAST: Final = (*MIN_PAYLOADS, 0)
-_MOST: Final = (*MAX_PAYLOADS, MAX_UNKNOWN)
-_FOREIGN: Final = (*(0xFF & ~known for known in KNOWN_FLAGS), 0)
+_KINDS: Final = len(BOUNDS) - 1
 _Receiver = Callable[[int, int, bytes, list[Event]], None]
 _read_header = HEADER.unpack_from
 # In Python 3.11 the name of a member costs 60 ns, each time.
@@ -71,42 +68,11 @@ class Receiving:
     """What is known of the channel, and how frames change it."""
 
     __slots__ = (
-        "_at_most",
-        "_broken",
-        "_budget",
-        "_channel_left",
-        "_channel_owed",
-        "_clock",
-        "_cut",
-        "_documents",
-        "_final",
-        "_goaways",
-        "_gone",
-        "_held",
-        "_last",
-        "_leaving",
-        "_leftover",
-        "_openings",
-        "_our_data",
-        "_our_end",
-        "_out",
-        "_pings",
-        "_receivable",
-        "_resets",
-        "_rules",
-        "_streams",
-        "_their_data",
-        "_their_end",
-        "_trifles",
-        "_wanted",
-        "_windows",
-        "_woken",
-        "limits",
-        "offences",
-        "path",
-        "side",
-        "store_age_ms",
-    )
+        "_at_most", "_broken", "_budget", "_channel_left", "_channel_owed", "_clock", "_cut", "_documents", "_final",
+        "_goaways", "_gone", "_held", "_last", "_leaving", "_leftover", "_openings", "_our_data", "_our_end", "_out",
+        "_pings", "_receivable", "_resets", "_rules", "_streams", "_their_data", "_their_end", "_trifles", "_wanted",
+        "_windows", "_woken", "limits", "offences", "path", "side", "store_age_ms",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -134,9 +100,8 @@ class Receiving:
             self._receive_goaway,
             self._receive_unknown,
         )
-        #: For frames of each kind, the last for those that nobody knows: least and most payload, flags that it cannot
-        #: have, who receives it.
-        self._rules = tuple(zip(_LEAST, _MOST, _FOREIGN, receivers, strict=True))
+        #: For frames of each kind, and at last of unknown ones: their bounds, and who receives them.
+        self._rules = tuple((*bounds, receive) for bounds, receive in zip(BOUNDS, receivers, strict=True))
         self._budget = budget
         self._clock = clock
         self._out = Outbox()
