@@ -260,6 +260,8 @@ class Channel:
 
         Waiting for the end of a long turn would make the two ends of the channel work in turns, one of them always
         idle; a message for every frame would cost too much.
+
+        :param writes: how many frames it is, about.
         """
         if self._awake:
             self._wakes += writes

@@ -134,7 +134,7 @@ class Origins:
 
     def ask(self, asked: Asked, body: RequestBody | None = None) -> Deferred[Answer]:
         """Send *asked*; fires when its answer begins, or fails with the ``AppproxyError`` that says why not."""
-        asking: Deferred[Answer] = self._treq.request(
+        answer: Deferred[Answer] = self._treq.request(
             asked.method.decode("ascii"),  # its capitals are of no interest: the agent has the original
             asked.pool.url,
             headers=PreparedHeaders(asked),
@@ -144,4 +144,4 @@ class Origins:
             unbuffered=True,
             reactor=self._clock,
         )
-        return asking
+        return answer
