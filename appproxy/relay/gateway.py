@@ -18,7 +18,7 @@ from appproxy.identity import Identity
 from appproxy.relay import causes
 from appproxy.relay.access.policy import StepUp
 from appproxy.relay.access.rates import ApplicationRates, Rates, TooManyRequests
-from appproxy.relay.access.rules import Applying, Request
+from appproxy.relay.access.rules import Applying, Request, Rules
 from appproxy.relay.catalog import Catalog, Published
 from appproxy.relay.connectors.attachments import Attachments
 from appproxy.relay.connectors.pins import Pin, Pins, tunnel_of
@@ -162,7 +162,9 @@ class Gateway:
         """Answer one exchange, whatever happens, and leave one access record."""
         trip = Trip()
         try:
-            await self._respond(exchange, trip)
+            published = await self._received(exchange, trip)
+            if published is not None:
+                await self._relay(exchange, published, trip)
         except AppproxyError as failure:
             trip.cause = trip.cause or failure.code
             if failure.status >= 500:
@@ -183,23 +185,28 @@ class Gateway:
         finally:
             self._record(exchange, trip.application, trip.user, trip.connector, trip.cause, trip.up, trip.down)
 
-    async def _respond(self, exchange: ClientExchange, trip: Trip) -> None:
+    async def _received(self, exchange: ClientExchange, trip: Trip) -> Published | None:
+        """Find what the request is for, and whether it may go there; None when it has been answered."""
         if exchange.host == self._host:
-            return await self._own(exchange, None)
+            await self._own(exchange, None)
+            return None
         published = self.catalog.find(exchange.host, exchange.path, exchange.scheme, exchange.authority)
         if exchange.path.startswith(HIDDEN):
             if exchange.path.startswith(RESERVED) and self.catalog.knows_host(exchange.host):
-                return await self._own(exchange, published)
+                await self._own(exchange, published)
+                return None
             if exchange.path.startswith(METADATA_PATH) and self._describe(exchange):
                 return None
         if published is None:
             if _asks_for_robots(exchange) and any(each.signs_in for each in self.catalog.at_host(exchange.host)):
-                return self._keep_robots_out(exchange)
+                self._keep_robots_out(exchange)
+                return None
             raise NoApplication
         trip.application, trip.published = published.id, published
         if exchange.scheme != published.external.scheme and exchange.scheme == "http":
             origin = published.origin(exchange.host).encode("ascii")
-            return exchange.answer(308, [(b"Location", origin + exchange.head.target)])  # no cookie is looked at
+            exchange.answer(308, [(b"Location", origin + exchange.head.target)])  # no cookie is looked at
+            return None
         if published.rate is not None:
             trip.rates = self._rates.of(published.id, published.rate)
             trip.rates.arrived(exchange.client)
@@ -207,19 +214,18 @@ class Gateway:
             return None
         if published.certificate is not None:
             trip.certificate = published.certificate.look(exchange, self._epoch())
-        signed_in: SignedIn | None = None
         if published.signs_in:
             if exchange.path == ROBOTS and _asks_for_robots(exchange):
-                return self._keep_robots_out(exchange)
+                self._keep_robots_out(exchange)
+                return None
             if not await self._admit(exchange, published, trip):
                 return None
-            signed_in = trip.signed_in
-            if trip.rates is not None and signed_in is not None:
-                trip.rates.identified((signed_in.identity.issuer, signed_in.identity.subject))
+            if trip.rates is not None and trip.signed_in is not None:
+                identity = trip.signed_in.identity
+                trip.rates.identified((identity.issuer, identity.subject))
             if exchange.upgrade:
                 check_origin(exchange, published)
-        await self._relay(exchange, published, signed_in, trip)
-        return None
+        return published
 
     async def _admit(self, exchange: ClientExchange, published: Published, trip: Trip) -> bool:
         """Find out who it is and whether they may; False when it has been answered.
@@ -228,7 +234,7 @@ class Gateway:
         :raises NotAssigned: they may not.
         """
         application = published.application
-        applying = self._applying(exchange, published)
+        applying = None if published.rules is None else self._applying(exchange, published.rules)
         program: Program | None = None
         if published.credential in exchange.head.known:
             program = await self._programs.identify(exchange, published)
@@ -253,7 +259,7 @@ class Gateway:
             return False
         trip.signed_in, trip.user = session, session.identity.user
         if REPLAY in exchange.reserved and await self._preauth.replay(exchange, session):
-            applying = self._applying(exchange, published)
+            applying = None if published.rules is None else self._applying(exchange, published.rules)
         if applying is None:
             decision = published.assignment.decide(session.identity)
         else:
@@ -266,15 +272,11 @@ class Gateway:
             raise NotAssigned(", ".join(decision.reasons))
         return True
 
-    def _applying(self, exchange: ClientExchange, published: Published) -> Applying | None:
-        """The rules that have something to say of this request; None where there are none at all."""
-        if published.rules is None:
-            return None
-        return published.rules.look(Request(exchange.path, exchange.head.method, exchange.client, self._epoch()))
+    def _applying(self, exchange: ClientExchange, rules: Rules) -> Applying:
+        """Those that have something to say of this request."""
+        return rules.look(Request(exchange.path, exchange.head.method, exchange.client, self._epoch()))
 
-    async def _relay(
-        self, exchange: ClientExchange, published: Published, session: SignedIn | None, trip: Trip
-    ) -> None:
+    async def _relay(self, exchange: ClientExchange, published: Published, trip: Trip) -> None:
         """Send the request through a connector; try another one where that is safe (HTTP-9)."""
         if exchange.answered:
             raise ClientGone  # while the store was asked who it is
@@ -286,6 +288,7 @@ class Gateway:
                 return None
             exchange.lasting = True
         repeatable = exchange.ended and not exchange.upgrade and pin is None
+        session = trip.signed_in
         identity = session.identity if session is not None else None
         told: tuple[Field, ...] = ()
         if published.tells_by_token and identity is not None and self._vouch is not None:
@@ -298,20 +301,21 @@ class Gateway:
             raise causes.head_too_large(str(refusal)) from None
         tried: frozenset[Channel] = frozenset()
         failure: causes.Failed | None = None
-        while len(tried) < MAX_ATTEMPTS:
+        group = published.application.connector_group
+        for _ in range(MAX_ATTEMPTS):
             if pin is None:
-                channel = self._attachments.pick(published.application.connector_group, tried)
+                channel = self._attachments.pick(group, tried)
             else:
-                channel = pin.pick(published.application.connector_group, tunnel_of(exchange, published.id), tried)
+                channel = pin.pick(group, tunnel_of(exchange, published.id), tried)
             if channel is None:
                 break
-            tried |= {channel}
             trip.connector = channel.connector
             relaying = Relaying(exchange, published.cors, published.ping, published.drop_trailers)
             try:
                 relaying.carry(channel, head)
             except CannotOpen as refusal:
                 failure = causes.failed(Code.REFUSED, repr(refusal))
+                tried |= {channel}
                 continue
             except HeadTooLarge as refusal:
                 raise causes.head_too_large(str(refusal)) from None
@@ -332,6 +336,7 @@ class Gateway:
                 return exchange.abort()
             if not repeatable or (failure.code != "connector-busy" and not self._may_repeat(exchange, failure)):
                 break
+            tried |= {channel}
         raise failure or causes.no_connector()
 
     def _may_repeat(self, exchange: ClientExchange, failure: causes.Failed) -> bool:
