@@ -197,8 +197,9 @@ class OriginConnection:
         except BadResponse as problem:
             self._break_off(OriginNotHTTP(f"{self._pool.name}: {problem}"))
             return
-        if len(events) == 3 and type(events[0]) is ResponseBegun and type(events[2]) is ResponseEnded:
-            self._answered_whole(*events)  # type: ignore[arg-type]
+        begun = events[0] if events else None
+        if type(begun) is ResponseBegun and begun.ended:  # the short way of most answers
+            self._begun(begun)
             return
         if events and not self._paused:  # half a head is no answer yet
             self.deadline = self._deadlines.after(self._pool.idle)
@@ -280,21 +281,13 @@ class OriginConnection:
     def _begun(self, event: ResponseBegun) -> None:
         asked = self._asked
         assert asked is not None
-        response = OriginResponse(self, event.head, event.ended, event.length)
+        response = OriginResponse(self, event.head, event.ended, event.length, event.body, event.trailers)
         if event.ended:
+            if self._requesting:
+                self.deadline = self._deadlines.after(self._pool.idle)
             self._answer_ended()
         else:
             self.response = response
-        asked.answered.callback(response)
-
-    def _answered_whole(self, begun: ResponseBegun, body: BodyReceived, ended: ResponseEnded) -> None:
-        """The short way for small answers: head and body came together."""
-        asked = self._asked
-        assert asked is not None
-        response = OriginResponse(self, begun.head, True, begun.length, body.data, ended.trailers)
-        if self._requesting:
-            self.deadline = self._deadlines.after(self._pool.idle)
-        self._answer_ended()
         asked.answered.callback(response)
 
     def _switched(self, event: SwitchedProtocols) -> None:

@@ -59,14 +59,16 @@ class Informational(msgspec.Struct):
 
 
 class ResponseBegun(msgspec.Struct):
-    """The final answer's head; *ended*: it has no body and no ``ResponseEnded`` follows.
+    """The final answer's head; *ended*: *body* and *trailers* are all that follows it, and nothing is told of it again.
 
-    *length* is what the origin announced, also for HEAD.
+    Most answers have come as a whole when their head is read.  *length* is what the origin announced, also for HEAD.
     """
 
     head: ResponseHead
     ended: bool
     length: int | None = None
+    body: bytes = b""
+    trailers: Sequence[Field] = ()
 
 
 class BodyReceived(msgspec.Struct):
@@ -228,7 +230,8 @@ class ClientConversation:
                 self.heard = True
                 return self._read_heads(data)
             if reading in (_LENGTH, _CHUNKED, _UNTIL_CLOSE):
-                return self._read_body(data)
+                body, trailers = self._read_body(data)
+                return self._told(body, trailers)
         except MalformedMessage as problem:
             self._reading = _OVER
             raise BadResponse(str(problem)) from None
@@ -274,8 +277,16 @@ class ClientConversation:
             self._reading = _ENDED
             # What follows a complete answer was not asked for; a later answer must not begin with it.
             self._keep = self._keep and not data
+        elif data and self._left == len(data):  # its body exactly, as of most answers
+            self._left = 0
+            self._reading = _ENDED
+            begun.ended, begun.body = True, data
         elif data:
-            events += self._read_body(data)
+            body, trailers = self._read_body(data)
+            if body and self._reading is _ENDED:
+                begun.ended, begun.body, begun.trailers = True, body, trailers
+            else:
+                events += self._told(body, trailers)
         return events
 
     def _take_head(self, data: bytes) -> tuple[bytes, bytes]:
@@ -368,22 +379,28 @@ class ClientConversation:
             begun.ended = True
         return begun
 
-    def _read_body(self, data: bytes) -> list[Event]:
+    def _read_body(self, data: bytes) -> tuple[bytes, Sequence[Field]]:
+        """What *data* adds to the body, and the trailers, if it ends there."""
         chunks = self._chunks
         trailers: Sequence[Field] = ()
         if chunks is not None:
             body = chunks.read(data)
             ended, rest, trailers = chunks.done, chunks.rest, chunks.trailers
         elif self._reading is _UNTIL_CLOSE:
-            body, ended, rest = data, False, b""
+            return data, ()
         else:
             left = self._left
             body, rest = (data, b"") if len(data) <= left else (data[:left], data[left:])
-            self._left = left - len(body)
-            ended = not self._left
-        events: list[Event] = [BodyReceived(body)] if body else []
+            left = self._left = left - len(body)
+            ended = not left
         if ended:
-            events.append(ResponseEnded(trailers))
             self._reading = _ENDED
             self._keep = self._keep and not rest
+        return body, trailers
+
+    def _told(self, body: bytes, trailers: Sequence[Field]) -> list[Event]:
+        """Part of a body as events."""
+        events: list[Event] = [BodyReceived(body)] if body else []
+        if self._reading is _ENDED:
+            events.append(ResponseEnded(trailers))
         return events

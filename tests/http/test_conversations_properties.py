@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.http.messages import RequestHead
-from appproxy.http.requesting import BadResponse, ClientConversation
+from appproxy.http.requesting import BadResponse, ClientConversation, Event, ResponseBegun, ResponseEnded
+from appproxy.http.requesting import BodyReceived as AnswerBody
 from appproxy.http.serving import BadRequest, BodyReceived, RequestBegun, ServerConversation
 from tests.http.smuggling import REQUESTS
 from tests.http.splitting import ANSWERS
@@ -25,6 +26,7 @@ ANSWER = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX:  y \r\n\r\n"
     b"5;x\r\nhello\r\nA\r\n0123456789\r\n0\r\nDigest: x\r\n\r\n"
 )
+ANSWER_OF_KNOWN_LENGTH = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\nhello0123456789"
 cuts = st.lists(st.integers(0, 400), max_size=40).map(sorted)
 octets = st.one_of(
     st.binary(max_size=300),
@@ -69,18 +71,28 @@ def serve(parts: list[bytes]) -> list[object]:
 
 
 def request(parts: list[bytes]) -> list[object]:
-    """The same for an origin's answer."""
+    """The same for an origin's answer; one that was told whole as if it had come in parts."""
     conversation = ClientConversation()
     conversation.begin(b"GET", b"/", [(b"Host", b"a.test")])
     events: list[object] = []
     for part in parts:
         for event in conversation.receive(part) if part else []:
-            last = events[-1] if events else None
-            if type(event) is type(last) and hasattr(event, "data"):
-                events[-1] = type(event)(last.data + event.data)  # type: ignore[union-attr]
-            else:
-                events.append(event)
+            for each in apart(event):
+                last = events[-1] if events else None
+                if isinstance(each, AnswerBody) and isinstance(last, AnswerBody):
+                    events[-1] = AnswerBody(last.data + each.data)
+                else:
+                    events.append(each)
     return events
+
+
+def apart(event: Event) -> list[Event]:
+    """Head, body and end of an answer, each for itself."""
+    if isinstance(event, ResponseBegun) and event.body:
+        return [
+            ResponseBegun(event.head, False, event.length), AnswerBody(event.body), ResponseEnded(event.trailers)
+        ]  # fmt: skip
+    return [event]
 
 
 class SlicingTests(SynchronousTestCase):
@@ -97,8 +109,11 @@ class SlicingTests(SynchronousTestCase):
     @given(cuts)
     @example(list(range(400)))
     def test_answers(self, at: list[int]) -> None:
-        """An answer is told the same."""
-        self.assertEqual(request(slices(ANSWER, at)), request([ANSWER]))
+        """An answer is told the same, in whatever way it is framed."""
+        for answer in (ANSWER, ANSWER_OF_KNOWN_LENGTH):
+            events = request([answer])
+            self.assertEqual(len(events), 4)
+            self.assertEqual(request(slices(answer, at)), events)
 
     @given(octets, cuts)
     @settings(max_examples=200)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.http.messages import LengthMismatch, Limits, OutOfTurn, UnsafeHead
+from appproxy.http.messages import Field, LengthMismatch, Limits, OutOfTurn, UnsafeHead
 from appproxy.http.requesting import (
     BadResponse,
     BodyReceived,
@@ -38,6 +40,12 @@ class Base(SynchronousTestCase):
         begun, *events = self.conversation.receive(octets)
         assert isinstance(begun, ResponseBegun)
         return events
+
+    def whole(self, octets: bytes) -> tuple[bool, bytes, Sequence[Field], int]:
+        """What is told of the answer in *octets* with its head: whether it ended, body, trailers; how much apart."""
+        begun, *events = self.conversation.receive(octets)
+        assert isinstance(begun, ResponseBegun)
+        return begun.ended, begun.body, begun.trailers, len(events)
 
 
 class WritingTests(Base):
@@ -125,14 +133,32 @@ class ReadingTests(Base):
         """Chunks are joined, trailers told."""
         self.get()
         self.assertEqual(
-            self.told(
-                OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\nA: b\r\nSet-Cookie: x\r\n\r\n"
-            ),
-            [BodyReceived(b"abc"), ResponseEnded([(b"A", b"b")])],
+            self.told(OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n"), [BodyReceived(b"abc")]
+        )
+        self.assertEqual(
+            self.conversation.receive(b"1\r\nd\r\n0\r\nA: b\r\nSet-Cookie: x\r\n\r\n"),
+            [BodyReceived(b"d"), ResponseEnded([(b"A", b"b")])],
         )
         self.assertTrue(self.conversation.reusable)
         self.get()
-        self.assertEqual(self.told(OK + b"Content-Length: 1\r\n\r\nx"), [BodyReceived(b"x"), ResponseEnded()])
+        self.assertEqual(self.whole(OK + b"Content-Length: 1\r\n\r\nx"), (True, b"x", (), 0))
+
+    def test_whole(self) -> None:
+        """An answer that came with its head is told with it; one without body is the head, the empty end apart."""
+        chunked = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+        for octets, told in (
+            (OK + b"Content-Length: 3\r\n\r\nabc", (True, b"abc", (), 0)),
+            (OK + b"Content-Length: 0\r\n\r\n", (True, b"", (), 0)),
+            (chunked + b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n", (True, b"abc", [], 0)),
+            (chunked + b"1\r\nc\r\n0\r\nA: b\r\n\r\n", (True, b"c", [(b"A", b"b")], 0)),
+            (chunked + b"0\r\n\r\n", (False, b"", (), 1)),
+            (OK + b"Content-Length: 3\r\n\r\nabcd", (True, b"abc", (), 0)),
+        ):
+            with self.subTest(octets):
+                self.conversation = ClientConversation()
+                self.get()
+                self.assertEqual(self.whole(octets), told)
+                self.assertEqual(self.conversation.reusable, not octets.endswith(b"abcd"))
 
     @pytest.mark.feature("HTTP-1")
     def test_until_close(self) -> None:
@@ -163,7 +189,7 @@ class ReadingTests(Base):
         assert isinstance(first, Informational)
         assert isinstance(second, Informational)
         self.assertEqual((first.head.status, second.head.status, rest), (100, 103, []))
-        self.assertEqual(self.told(b"00 OK\r\nContent-Length: 1\r\n\r\nx"), [BodyReceived(b"x"), ResponseEnded()])
+        self.assertEqual(self.whole(b"00 OK\r\nContent-Length: 1\r\n\r\nx"), (True, b"x", (), 0))
 
     def test_limits_are_settings(self) -> None:
         """A connector may be stricter."""
