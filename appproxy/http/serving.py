@@ -34,13 +34,14 @@ from appproxy.http.messages import (
 _MAX_REMEMBERED = 8 * 1024
 #: A longer method is nobody's.
 MAX_METHOD = 64
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!\"$-~]+) HTTP/([0-9])\.([0-9])\r\n")
-_VERSIONS = {(b"1", b"1"): (1, 1), (b"1", b"0"): (1, 0)}
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!\"$-~]+) HTTP/([0-9]\.[0-9])\r\n")
+_VERSIONS = {b"1.1": (1, 1), b"1.0": (1, 0)}
 _ABSOLUTE = re.compile(rb"(https?)://([^/?]+)([^?]*)(\?.*)?", re.IGNORECASE)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
+#: What a request that is only a head has none of.
+_FRAMING = frozenset({b"transfer-encoding", b"content-length", b"upgrade", b"expect"})
 #: Stands in until an answer with a body begins.
 _NO_BODY = BodyWriter(0, False)
-
 
 #: What refusals are called; the others are "bad-request".
 _CODES = {
@@ -123,6 +124,8 @@ class _Block(msgspec.Struct):
     fields: list[Field]
     known: dict[bytes, list[bytes]]
     host: bytes
+    options: list[bytes]
+    plain: bool  # nothing in them tells of a body, or of another protocol
 
 
 class ServerConversation:
@@ -227,10 +230,7 @@ class ServerConversation:
                 return []
             data = bytes(self._held)
             self._held.clear()
-        end += 4
-        if len(data) == end:
-            return self._begin_request(data, b"")
-        return self._begin_request(data[:end], data[end:])
+        return self._begin_request(data, end + 4)
 
     def _find_end(self) -> int:
         """Where the held head's last line ends, or -1; refuses at once what can no longer become a head."""
@@ -260,40 +260,39 @@ class ServerConversation:
         self._searched = searched - 1 if searched and held[searched - 1] == 13 else searched
         return -1
 
-    def _check_line(self, head: bytes) -> re.Match[bytes]:
-        """Read the request line."""
+    def _check_line(self, head: bytes) -> tuple[bytes, bytes, tuple[int, int], int]:
+        """Read the request line: method, target, version and where its end is."""
         line = _REQUEST_LINE.match(head)
         if line is None:
             raise BadRequest(400, "malformed request line")
-        if line.end(2) - line.start(2) > self._limits.target:
+        method, target, digits = line.groups()
+        if len(target) > self._limits.target:
             raise BadRequest(414, "target too long")
-        if line.group(3, 4) not in _VERSIONS:
+        version = _VERSIONS.get(digits)
+        if version is None:
             raise BadRequest(505, "version of HTTP not supported")
-        return line
+        return method, target, version, line.end() - 2
 
-    def _begin_request(self, raw: bytes, rest: bytes) -> list[Event]:
-        line = self._check_line(raw)
-        if len(raw) > self._limits.head:
+    def _begin_request(self, data: bytes, end: int) -> list[Event]:
+        method, target, version, line_end = self._check_line(data)
+        if end > self._limits.head:
             raise BadRequest(431, "head too large")
-        block = raw[line.end() - 2 :]
+        block = data[line_end:end]
         last = self._last
         if last is None or last.block != block:
             last = self._read_fields(block)
-        method, target, major, minor = line.groups()
         if method == b"CONNECT":
             raise BadRequest(501, "no proxy for CONNECT")
         if target[0] != 47:  # an origin-form target begins with "/"
             target = self._origin_form(method, target, last.host)
-        head = RequestHead(method, target, _VERSIONS[major, minor], last.fields, last.known, last.host)
+        head = RequestHead(method, target, version, last.fields, last.known, last.host)
         self._head = head
-        begun = self._frame(head)
-        events: list[Event] = [begun]
-        if begun.ended:
-            self._reading = _WAIT
-            self._held += rest
-        elif rest:
-            events += self._read_body(rest)
-        return events
+        begun = self._frame(head, last)
+        if not begun.ended:
+            return [begun, *self._read_body(data[end:])] if len(data) > end else [begun]
+        self._reading = _WAIT
+        self._held += data[end:]
+        return [begun]
 
     def _read_fields(self, block: bytes) -> _Block:
         """Read the field lines, and remember them: a client mostly says the same again on its next request."""
@@ -308,7 +307,8 @@ class ServerConversation:
             canonical_host(hosts[0])
         except MalformedHost:
             raise BadRequest(400, "malformed Host") from None
-        last = _Block(block, fields, known, hosts[0])
+        options = tokens(known.get(b"connection", ()))
+        last = _Block(block, fields, known, hosts[0], options, _FRAMING.isdisjoint(known))
         self._last = last if len(block) <= _MAX_REMEMBERED else None
         return last
 
@@ -335,13 +335,14 @@ class ServerConversation:
             return b"*"
         return (path or b"/") + (query or b"")
 
-    def _frame(self, head: RequestHead) -> RequestBegun:
+    def _frame(self, head: RequestHead, block: _Block) -> RequestBegun:
         """Decide how the body is framed and whether the connection may live on."""
-        known = head.known
-        connection = known.get(b"connection")
-        options = () if connection is None else tokens(connection)
+        options = block.options
         self._keep = b"close" not in options and (head.version == (1, 1) or b"keep-alive" in options)
         begun = RequestBegun(head, True)
+        if block.plain:
+            return begun
+        known = head.known
         if b"transfer-encoding" in known:
             self._check_coding(head)
             begun.chunked, begun.ended = True, False
