@@ -29,8 +29,9 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UNREADABLE = re.compile(
     rb"[\x00-\x1f\x7f\xc0\xc1]|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]|\xf8[\x80-\x87]|\xfc[\x80-\x83]|[\xfe\xff][\x80-\xbf]"
 )
-#: Needs a second look: anything that is not read the same way by everybody.
-_REMARKABLE = re.compile(rb"%|;|//|/\.|[^/-9@-Z_a-z.\-~!$&'()*+,:=]")
+_SEGMENT = rb"[0-9@-Z_a-z\-~!$&'()*+,:=][0-9@-Z_a-z.\-~!$&'()*+,:=]*+"
+#: Read the same way by everybody: no escapes, parameters or empty segments, and none that begins with a dot.
+_UNREMARKABLE = re.compile(rb"/(?:%b(?:/%b)*+/?)?" % (_SEGMENT, _SEGMENT))
 #: Octets that stand for themselves in a canonical path.
 _PLAIN = "/-._~!$&'()*+,:=@"
 
@@ -96,11 +97,11 @@ def canonical_path(path: bytes, *, windows: bool = False) -> bytes:
     :raises AmbiguousPath: invalid escapes, controls, overlong UTF-8, backslashes, dot segments that climb over the root
         or come together with escapes, parameters or repeated slashes; with *windows* also stream names.
     """
+    if not windows and _UNREMARKABLE.fullmatch(path):
+        return path
     if not _PATH.fullmatch(path):
         raise AmbiguousPath
-    if windows or _REMARKABLE.search(path):
-        return _canonical_segments(path, windows)
-    return path
+    return _canonical_segments(path, windows)
 
 
 def _canonical_segments(path: bytes, windows: bool) -> bytes:
@@ -172,7 +173,7 @@ def swap_prefix(path: bytes, old: bytes, new: bytes) -> bytes:
 
     :raises AmbiguousPath: *path* is not below *old*, or not so that everybody would read it.
     """
-    remarkable = _REMARKABLE.search(path)
+    remarkable = _UNREMARKABLE.fullmatch(path) is None
     if not remarkable and path.startswith(old):
         return new + path[len(old) :] if old != new else path
     if path == old[:-1]:
