@@ -103,11 +103,11 @@ class OriginConnection:
             return
         self.transport.write(octets)
         if asked.body is None:
-            self.deadline = self._deadlines.after(asked.patience)
+            self.deadline = self._deadlines.from_now + asked.patience
         else:
             self._requesting = True
             self._body = asked.body
-            self.deadline = self._deadlines.after(self._pool.idle)
+            self.deadline = self._deadlines.from_now + self._pool.idle
             asked.body.start(self)
 
     def write(self, data: bytes) -> None:
@@ -122,7 +122,8 @@ class OriginConnection:
                 return
         self.transport.write(data)
         if not self._paused:
-            self.deadline = self._deadlines.after(self._pool.idle if self._pipe is None else self._pool.upgraded_idle)
+            idle = self._pool.idle if self._pipe is None else self._pool.upgraded_idle
+            self.deadline = self._deadlines.from_now + idle
 
     def finish(self, trailers: Sequence[Field] = ()) -> None:
         """The request's body, or our half of the upgraded connection, has ended."""
@@ -144,7 +145,7 @@ class OriginConnection:
         if self._asked is None:  # the answer has ended already
             self._release()
         elif self.response is None:
-            self.deadline = self._deadlines.after(self._asked.patience)
+            self.deadline = self._deadlines.from_now + self._asked.patience
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """IConsumer: *producer* is paused while the socket is full."""
@@ -167,7 +168,8 @@ class OriginConnection:
         """IPushProducer: there is room again."""
         if self._paused:
             self._paused = False
-            self.deadline = self._deadlines.after(self._pool.idle if self._pipe is None else self._pool.upgraded_idle)
+            idle = self._pool.idle if self._pipe is None else self._pool.upgraded_idle
+            self.deadline = self._deadlines.from_now + idle
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -186,7 +188,7 @@ class OriginConnection:
     def dataReceived(self, data: bytes) -> None:
         """IProtocol: the origin said something."""
         if self._pipe is not None:
-            self.deadline = self._deadlines.after(self._pool.upgraded_idle)
+            self.deadline = self._deadlines.from_now + self._pool.upgraded_idle
             self._pipe.received(data)
             return
         if self._asked is None:  # idle, or its answer is complete: nothing may come
@@ -202,7 +204,7 @@ class OriginConnection:
             self._begun(begun)
             return
         if events and not self._paused:  # half a head is no answer yet
-            self.deadline = self._deadlines.after(self._pool.idle)
+            self.deadline = self._deadlines.from_now + self._pool.idle
         self._tell(events)
 
     def readConnectionLost(self) -> None:
@@ -272,7 +274,7 @@ class OriginConnection:
             elif kind is Informational:
                 asked.interim(event.head)  # type: ignore[union-attr]
                 if not self._requesting:
-                    self.deadline = self._deadlines.after(asked.patience)  # type: ignore[union-attr]
+                    self.deadline = self._deadlines.from_now + asked.patience  # type: ignore[union-attr]
             else:
                 self._switched(event)  # type: ignore[arg-type]
             if self._asked is not asked:
@@ -284,7 +286,7 @@ class OriginConnection:
         response = OriginResponse(self, event.head, event.ended, event.length, event.body, event.trailers)
         if event.ended:
             if self._requesting:
-                self.deadline = self._deadlines.after(self._pool.idle)
+                self.deadline = self._deadlines.from_now + self._pool.idle
             self._answer_ended()
         else:
             self.response = response
@@ -315,7 +317,7 @@ class OriginConnection:
         """The octets of both directions are *pipe*'s from now on."""
         events, self._events = self._events, None
         self._pipe = pipe
-        self.deadline = self._deadlines.after(self._pool.upgraded_idle)
+        self.deadline = self._deadlines.from_now + self._pool.upgraded_idle
         if events is not None:
             for event in events:
                 pipe.received(event.data)  # type: ignore[union-attr]

@@ -39,7 +39,7 @@ class Limit:
         self._deadlines = deadlines
         self._call = call
         deadlines.watch(self)
-        self.deadline = deadlines.after(seconds)
+        self.deadline = deadlines.from_now + seconds
 
     def expired(self) -> None:
         """Waiting: it is not over."""
@@ -52,25 +52,25 @@ class Limit:
 
 
 class Deadlines:
-    """Everything in one program that may wait too long for an origin."""
+    """Everything in one program that may wait too long for an origin.
 
-    __slots__ = ("_call", "_clock", "_now", "_watched")
+    :ivar from_now: with seconds added, the deadline for whatever may take them from now on.  Whoever asks is being
+        watched.
+    """
+
+    __slots__ = ("_call", "_clock", "_watched", "from_now")
 
     def __init__(self, clock: Any) -> None:
         self._clock = clock
         self._watched: set[Waiting] = set()
         self._call: Any = None
-        self._now = 0.0
-
-    def after(self, seconds: float) -> float:
-        """The deadline for whatever may take *seconds* from now.  Whoever asks is being watched."""
-        return self._now + seconds + TICK_SECONDS
+        self.from_now = 0.0  # of the last look, and a tick later: never early
 
     def watch(self, waiting: Waiting) -> None:
         """Look after *waiting* from now on."""
         self._watched.add(waiting)
         if self._call is None:
-            self._now = self._clock.seconds()
+            self.from_now = self._clock.seconds() + TICK_SECONDS
             self._call = self._clock.callLater(TICK_SECONDS, self._look)
 
     def forget(self, waiting: Waiting) -> None:
@@ -85,7 +85,8 @@ class Deadlines:
             self._call = None
 
     def _look(self) -> None:
-        now = self._now = self._clock.seconds()
+        now = self._clock.seconds()
+        self.from_now = now + TICK_SECONDS
         late = [waiting for waiting in self._watched if waiting.deadline <= now]
         for waiting in late:
             waiting.expired()

@@ -106,7 +106,7 @@ class Pool:
             return
         if not self._waiting:
             self._deadlines.watch(self)
-        asked.deadline = self._deadlines.after(self.first_byte)
+        asked.deadline = self._deadlines.from_now + self.first_byte
         self._waiting.append(asked)
         if len(self._connections) + self._dialling < self._limit:
             self._begin_dialling()
@@ -162,7 +162,7 @@ class Pool:
         elif self._retired:
             connection.abandon()
         else:
-            connection.deadline = self._deadlines.after(self.keep)
+            connection.deadline = self._deadlines.from_now + self.keep
             self._idle.append(connection)
 
     def lost(self, connection: OriginConnection) -> None:

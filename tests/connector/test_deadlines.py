@@ -36,7 +36,7 @@ class DeadlinesTests(SynchronousTestCase):
                 self.deadlines.watch(other)
                 self.clock.advance(offset)
                 self.deadlines.watch(waiter)
-                waiter.deadline = self.deadlines.after(seconds)
+                waiter.deadline = self.deadlines.from_now + seconds
                 waited = 0.0
                 while not waiter.late:
                     self.clock.advance(0.01)
@@ -50,7 +50,7 @@ class DeadlinesTests(SynchronousTestCase):
         waiter = Waiter(self.deadlines)
         self.deadlines.watch(waiter)
         for _ in range(10):
-            waiter.deadline = self.deadlines.after(3)
+            waiter.deadline = self.deadlines.from_now + 3
             self.clock.advance(1)
         waiter.deadline = NEVER
         self.clock.pump([1] * 10)
