@@ -102,7 +102,8 @@ class Stream:
         if channel.connection.answer_whole(self.id, head, data):
             self.bytes_sent += len(data)
             channel.wake(2)
-            channel.settle(self)
+            if self.heard_end and not self.closed:  # then both halves have ended
+                channel.forget(self)
         elif data:
             self.answer(head)
             self.end(data)

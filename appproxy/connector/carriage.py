@@ -178,7 +178,8 @@ class Carriage:
         """Send an answer that came in one piece."""
         stream = self.stream
         self._answered = True
-        self.drop_body()
+        if self._held or not self._ended:
+            self.drop_body()
         if response.trailers:
             stream.answer(head)
             stream.write(response.body)
