@@ -86,18 +86,18 @@ class Readiness:
 
     def doRead(self) -> None:
         """Serve the descriptors that are ready."""
-        watched = self._watched
+        watched, masks = self._watched, self._masks
         for number, event in self._epoll.poll(0, EVENTS_PER_TURN):
-            if number not in watched:
+            descriptor = watched.get(number)
+            if descriptor is None:
                 continue  # an earlier one of this turn has closed it
-            descriptor = watched[number]
             try:
                 # Errors and hang-ups go to whoever is waiting.  If the number means another socket by now, the call
                 # finds nothing to do.
-                mask = self._masks[number]
+                mask = masks[number]
                 if mask & _IN and event != _OUT:
                     descriptor.doRead()
-                if mask & _OUT and event != _IN and number in watched and watched[number] is descriptor:
+                if event != _IN and mask & _OUT and number in watched and watched[number] is descriptor:
                     descriptor.doWrite()
             except Exception:
                 self.log.failure("{descriptor!r} failed", event="net.descriptor-failed", descriptor=descriptor)

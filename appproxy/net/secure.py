@@ -4,7 +4,7 @@ OpenSSL works on the descriptor itself: no memory BIO, so an idle connection cos
 copied once less.  What that asks for:
 
 - A record is read whole (``READ_SIZE`` is larger than any) and OpenSSL reads nothing ahead, so whatever is unread is
-  in the kernel, and the reactor tells of it.
+  in the kernel, and the reactor tells of it: there is never a reason to ask for ``pending()``.
 - A record that the kernel did not take has to be offered again, unchanged and not shorter.  Data is therefore sent a
   record at a time, and what was not sent stays first in the queue; it may grow, never shrink.
 - Neither side may renegotiate (our contexts forbid it), hence a write never waits for input.  A read may have to wait
@@ -34,6 +34,8 @@ HANDSHAKE_SECONDS = 10.0
 RECORD_SIZE = 16 * 1024
 #: A record with less than this is probably the last one for now: asking for another would cost more than it brings.
 SMALL_RECORD = 4 * 1024
+
+_OPEN = State.OPEN
 
 
 class SecureSocket(ssl.SSLSocket):
@@ -249,7 +251,7 @@ class SecureTransport(SocketTransport):
 
     def doRead(self) -> None:
         """Read the records that are there, up to ``BULK_READ_SIZE``, and deliver them as one."""
-        if self._state is not State.OPEN or self._paused:
+        if self._state is not _OPEN or self._paused:
             if self._state is State.STARTING:
                 self._shake_hands()
             else:
@@ -265,7 +267,7 @@ class SecureTransport(SocketTransport):
                     ended = Failure(ConnectionDone())
                     break
                 pieces.append(data)
-                if len(data) < SMALL_RECORD and not self._socket.pending():
+                if len(data) < SMALL_RECORD:
                     break
                 size += len(data)
         except ssl.SSLWantWriteError:
@@ -279,8 +281,11 @@ class SecureTransport(SocketTransport):
         except OSError as error:
             ended = self._reason_for(error)
         if pieces:
-            self._deliver(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if ended is not None and self._state is State.OPEN:
+            try:
+                self.protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))  # type: ignore[union-attr]
+            except Exception:
+                self._protocol_failed("dataReceived")
+        if ended is not None and self._state is _OPEN:
             if ended.check(ConnectionDone):
                 self._input_ended()
             else:
@@ -298,7 +303,8 @@ class SecureTransport(SocketTransport):
     def _encrypt(self, data: bytes | memoryview) -> int:
         """Send *data* record by record; return how much went, 0 if the kernel has no room."""
         if len(data) <= RECORD_SIZE:
-            return int(self._socket.send(data))
+            sent: int = self._socket.send(data)
+            return sent
         view = memoryview(data)
         sent = 0
         try:

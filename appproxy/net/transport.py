@@ -79,6 +79,9 @@ class State(IntEnum):
     CLOSED = 4
 
 
+_OPEN = State.OPEN
+
+
 class Owner(Interface):
     """Who made the socket: a listener or a dialler."""
 
@@ -187,11 +190,12 @@ class SocketTransport(ConnectedSocket):
 
     def doRead(self) -> None:
         """Read once and deliver; the reactor calls this when there is something."""
-        if self._state is not State.OPEN or self._paused:
+        if self._state is not _OPEN or self._paused:
             self._discard()
             return
+        asked = self._read_size
         try:
-            data = self._recv(self._read_size)
+            data = self._recv(asked)
         except WOULD_BLOCK:
             return
         except OSError as error:
@@ -200,13 +204,10 @@ class SocketTransport(ConnectedSocket):
         if not data:
             self._input_ended()
             return
-        if len(data) == self._read_size:
+        if len(data) == asked:
             self._read_size = BULK_READ_SIZE
-        elif self._read_size != READ_SIZE and len(data) < READ_SIZE:
+        elif asked != READ_SIZE and len(data) < READ_SIZE:
             self._read_size = READ_SIZE
-        self._deliver(data)
-
-    def _deliver(self, data: bytes) -> None:
         try:
             self.protocol.dataReceived(data)  # type: ignore[union-attr]
         except Exception:
