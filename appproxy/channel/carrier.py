@@ -35,6 +35,8 @@ _WHOLE_BINARY = 0x82
 _MASKED = 0x80
 _ZERO_KEY = b"\0\0\0\0"
 
+_OPEN = WebSocketProtocol.STATE_OPEN
+
 
 class CloseCode:
     """The WebSocket close codes of the channel protocol."""
@@ -68,6 +70,8 @@ class Carrier:
     transport: Any
     data: bytes
     state: int
+    current_frame: Any = None
+    inside_message = False
     is_server: bool
     websocket_protocol_in_use: str | None
     failedByMe: bool
@@ -79,7 +83,7 @@ class Carrier:
 
     def send_message(self, payload: bytes) -> None:
         """Write one whole binary message; dropped when the WebSocket is no longer open."""
-        if self.state != WebSocketProtocol.STATE_OPEN:
+        if self.state != _OPEN:
             return
         length = len(payload)
         mask, key = (0, b"") if self.is_server else (_MASKED, _ZERO_KEY)
@@ -162,12 +166,7 @@ class Carrier:
 
     def _may_be_short(self) -> bool:
         """Whether the next octet begins a frame that Autobahn need not know of."""
-        return (
-            self.state == WebSocketProtocol.STATE_OPEN
-            and not self.data
-            and getattr(self, "current_frame", None) is None
-            and not getattr(self, "inside_message", False)
-        )
+        return self.state == _OPEN and not self.data and self.current_frame is None and not self.inside_message
 
     def _completed(self, data: bytes) -> bytes:
         """Add to the message that is still incomplete; return all of it once it is whole, else nothing."""
