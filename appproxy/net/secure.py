@@ -34,6 +34,9 @@ HANDSHAKE_SECONDS = 10.0
 RECORD_SIZE = 16 * 1024
 #: A record with less than this is probably the last one for now: asking for another would cost more than it brings.
 SMALL_RECORD = 4 * 1024
+#: A larger one that is not full may be the last, or one of many from a sender that never fills them.  After one that
+#: came alone, so many are taken for the last without asking.
+LONE_RECORDS = 8
 
 _OPEN = State.OPEN
 
@@ -124,8 +127,8 @@ class SecureTransport(SocketTransport):
     """One TLS connection; the protocol is made when the handshake is finished."""
 
     __slots__ = (
-        "_certificate", "_check", "_choose", "_farewell", "_handshake_seconds", "_peeked", "_read_waits", "alpn", "sni",
-        "trusted",
+        "_certificate", "_check", "_choose", "_farewell", "_handshake_seconds", "_lone", "_peeked", "_read_waits",
+        "alpn", "sni", "trusted",
     )  # fmt: skip
 
     secure = True
@@ -170,6 +173,7 @@ class SecureTransport(SocketTransport):
         self._certificate: bytes | None = None
         self._farewell: bytes | None = None
         self._read_waits = False
+        self._lone = 0
         self.sni = server_name or ""
         self.alpn = ""
         #: Whose certificates the client was asked for, where that was chosen by name.
@@ -269,13 +273,17 @@ class SecureTransport(SocketTransport):
                 pieces.append(data)
                 if len(data) < SMALL_RECORD:
                     break
+                if self._lone and len(data) < RECORD_SIZE:
+                    self._lone -= 1
+                    break
                 size += len(data)
         except ssl.SSLWantWriteError:
             self._read_waits = True
             self._watch.removeReader(self)
             self._watch.addWriter(self)
         except WOULD_BLOCK:
-            pass
+            if len(pieces) == 1:
+                self._lone = LONE_RECORDS
         except ssl.SSLZeroReturnError:  # how a proper end is told when our own half has ended already
             ended = Failure(ConnectionDone())
         except OSError as error:

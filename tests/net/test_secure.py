@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 
 from appproxy.net import transport
 from appproxy.net.failures import TlsFailed
-from appproxy.net.secure import close_notify, explain
+from appproxy.net.secure import LONE_RECORDS, RECORD_SIZE, SMALL_RECORD, close_notify, explain
 from tests.net.kit import HalfRecorder, Link, Recorder, soon, until
 from tests.net.test_transport import LARGE
 
@@ -298,6 +298,37 @@ class TestEnds:
         far.transport.write(b"after the update")
         assert await near.got(16) == b"after the update"
         assert not refusals
+
+    @ensureDeferred
+    async def test_lone_records(self, tls_link: Link) -> None:
+        """After a record that came alone the next few cost one read each; then it is asked again whether more came."""
+        far, near = await tls_link.pair()
+        plain, asked = near.transport._recv, []
+
+        def recv(size: int) -> bytes:
+            asked.append(size)
+            return bytes(plain(size))
+
+        near.transport._recv = recv
+        reads = []
+        for number in range(1, LONE_RECORDS + 3):
+            far.transport.write(bytes(2 * SMALL_RECORD))
+            await near.got(number * 2 * SMALL_RECORD)
+            reads.append(len(asked))
+            asked.clear()
+        assert reads == [2, *[1] * LONE_RECORDS, 2]
+
+    @ensureDeferred
+    async def test_records_that_came_together(self, tls_link: Link) -> None:
+        """Many records of every size, unread for a while, are all delivered."""
+        far, near = await tls_link.pair()
+        near.transport.pauseProducing()
+        sent = b""
+        for size in (1, SMALL_RECORD, 2 * SMALL_RECORD, RECORD_SIZE - 1, RECORD_SIZE, 100) * 3:
+            far.transport.write(bytes([len(sent) % 251]) * size)
+            sent += bytes([len(sent) % 251]) * size
+        near.transport.resumeProducing()
+        assert await near.got(len(sent)) == sent
 
     def test_the_record_alone(self) -> None:
         """``close_notify`` neither sends nor reads anything on the real socket."""
