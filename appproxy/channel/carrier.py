@@ -34,6 +34,8 @@ _MAX_PIECES = 1024
 _WHOLE_BINARY = 0x82
 _MASKED = 0x80
 _ZERO_KEY = b"\0\0\0\0"
+_LENGTH_16, _LENGTH_64 = struct.Struct("!H"), struct.Struct("!Q")
+_HEAD_16, _HEAD_64 = struct.Struct("!BBH"), struct.Struct("!BBQ")
 
 _OPEN = WebSocketProtocol.STATE_OPEN
 
@@ -90,9 +92,9 @@ class Carrier:
         if length < 126:
             head = bytes((_WHOLE_BINARY, mask | length))
         elif length < 65536:
-            head = struct.pack("!BBH", _WHOLE_BINARY, mask | 126, length)
+            head = _HEAD_16.pack(_WHOLE_BINARY, mask | 126, length)
         else:
-            head = struct.pack("!BBQ", _WHOLE_BINARY, mask | 127, length)
+            head = _HEAD_64.pack(_WHOLE_BINARY, mask | 127, length)
         self.transport.write(b"".join((head, key, payload)))
 
     def close(self, code: int, reason: str) -> None:
@@ -122,28 +124,29 @@ class Carrier:
             if not data:
                 return
         start, size = 0, len(data)
+        masked = _MASKED if self.is_server else 0
         while size - start >= 2 and self._may_be_short():
             if data[start] != _WHOLE_BINARY:
                 break
             second = data[start + 1]
-            if bool(second & _MASKED) != self.is_server:
+            if second & _MASKED != masked:
                 break
-            length = second & 0x7F
+            length = second ^ masked
             body = start + 2
             if length == 126:
                 if size - body < 2:
                     break
-                length = int.from_bytes(data[body : body + 2], "big")
+                (length,) = _LENGTH_16.unpack_from(data, body)
                 body += 2
             elif length == 127:
                 if size - body < 8:
                     break
-                length = int.from_bytes(data[body : body + 8], "big")
+                (length,) = _LENGTH_64.unpack_from(data, body)
                 body += 8
             if length > MAX_MESSAGE_BYTES:
                 break  # Autobahn refuses it with its own code
             key_at = body
-            if second & _MASKED:
+            if masked:
                 body += 4
                 if body > size:
                     break
@@ -152,7 +155,7 @@ class Carrier:
                 self._missing = body + length - size
                 return
             payload = data[body : body + length]
-            if second & _MASKED and (key := data[key_at:body]) != _ZERO_KEY:
+            if masked and (key := data[key_at:body]) != _ZERO_KEY:
                 payload = create_xor_masker(key, length).process(payload)
             start = body + length
             if length:
