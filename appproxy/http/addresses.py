@@ -81,12 +81,6 @@ def _canonical_name(name: str) -> str:
     return name
 
 
-def split_target(target: bytes) -> tuple[bytes, bytes | None]:
-    """Path and query of an origin-form target; the query is ``None`` without a question mark."""
-    path, mark, query = target.partition(b"?")
-    return path, query if mark else None
-
-
 def canonical_path(path: bytes, *, windows: bool = False) -> bytes:
     """How the strictest origin would read *path* (no query): for routing and policy.
 

@@ -21,7 +21,6 @@ from appproxy.http.addresses import (
     is_canonical,
     is_never_published,
     is_under,
-    split_target,
     swap_prefix,
 )
 
@@ -124,12 +123,6 @@ class PathTests(SynchronousTestCase):
         self.assertFalse({b".", b".."} & set(once.split(b"/")))
         self.assertNotIn(b"//", once)
         self.assertNotIn(b";", once)
-
-    def test_target_is_split(self) -> None:
-        """N11: an empty query is another thing than none, and its content is no path."""
-        self.assertEqual(split_target(b"/a?b?c"), (b"/a", b"b?c"))
-        self.assertEqual(split_target(b"/a?"), (b"/a", b""))
-        self.assertEqual(split_target(b"/a"), (b"/a", None))
 
 
 class PrefixTests(SynchronousTestCase):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol as TwistedProtocol
 
-from appproxy.http.addresses import canonical_path, split_target
+from appproxy.http.addresses import canonical_path
 from appproxy.http.cookies import take_reserved
 from appproxy.http.forwarded import TrustedProxies
 from appproxy.http.guard import HSTS
@@ -240,7 +240,8 @@ class ClientExchange(Exchange):
         self.reading = reading
         self.client, self.scheme = reading.client, reading.scheme
         self.host, self.authority, self.reserved = reading.host, reading.authority, reading.reserved
-        path, self.query = split_target(head.target)
+        path, mark, query = head.target.partition(b"?")
+        self.query = query if mark else None
         self.path = canonical_path(path) if path != b"*" else b"/"  # OPTIONS for the whole host
         self.request_id = settings.new_id()
         self.started = settings.seconds()

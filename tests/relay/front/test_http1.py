@@ -10,6 +10,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.http.forwarded import TrustedProxies
+from appproxy.relay.front.client_exchange import ClientExchange
 from appproxy.relay.front.http1 import READ_AHEAD, Patience
 from appproxy.wire.heads import ResponseHead
 from appproxy.wire.windows import INITIAL_WINDOW
@@ -67,6 +68,19 @@ class FrontTests(SynchronousTestCase):
                 (b"/5", b"theme=dark", None),
             ],
         )
+
+    def test_target_is_split(self) -> None:
+        """N11: an empty query is another thing than none, and its content is no path."""
+        read: list[tuple[bytes, bytes | None]] = []
+
+        async def respond(exchange: ClientExchange) -> None:
+            read.append((exchange.path, exchange.query))
+            exchange.answer(200)
+
+        self.bench.settings.responder = respond
+        for target in (b"/a?b?c/../d", b"/a?", b"/a"):
+            self.bench.sends(self.client, get(path=target))
+        self.assertEqual(read, [(b"/a", b"b?c/../d"), (b"/a", b""), (b"/a", None)])
 
     def test_pipelined_requests_are_answered_in_order(self) -> None:
         """The second of two pipelined requests is not begun before the first is answered."""
