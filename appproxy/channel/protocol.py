@@ -328,7 +328,12 @@ class Channel:
         stream = self.streams.get(event.stream)
         if stream is not None and stream.receiver is not None:
             stream.heard_end = end = event.end
-            stream.receiver.head_received(event.head, end, event.informational, event.upgrade)
+            data = event.data
+            if data:
+                stream.bytes_received += len(data)
+                stream.receiver.answer_received(event.head, data)
+            else:
+                stream.receiver.head_received(event.head, end, event.informational, event.upgrade)
             if end:
                 self.settle(stream)
 

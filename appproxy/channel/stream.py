@@ -26,6 +26,9 @@ class Receiver(Protocol):
     def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool) -> None:
         """The answer's head, or an informational one before it (relay side only)."""
 
+    def answer_received(self, head: ResponseHead, data: bytes) -> None:
+        """The answer's head and all of its body, which need not be consumed (relay side only)."""
+
     def data_received(self, data: bytes, end: bool) -> None:
         """Some of the body, or of the upgraded bytes; the receiver calls :meth:`Stream.consumed` when it took them."""
 

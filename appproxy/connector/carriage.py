@@ -60,6 +60,9 @@ class Carriage:
     def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool) -> None:
         """Relay side only."""
 
+    def answer_received(self, head: ResponseHead, data: bytes) -> None:
+        """Relay side only."""
+
     def data_received(self, data: bytes, end: bool) -> None:
         """Some of the request's body; it waits, within its credit, until there is a connection."""
         connection = self._connection

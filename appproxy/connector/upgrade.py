@@ -44,6 +44,9 @@ class BytePipes:
     def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool) -> None:
         """Relay side only."""
 
+    def answer_received(self, head: ResponseHead, data: bytes) -> None:
+        """Relay side only."""
+
     def data_received(self, data: bytes, end: bool) -> None:
         """Bytes for the origin; at the end its half of the connection is closed, ours stays open."""
         if data:

@@ -101,9 +101,7 @@ class Relaying:
             self._broken(causes.told(head))
             return
         try:
-            fields, lengths = guard_response(head.status, head.reason, head.fields, exchange.scheme == "https")
-            if self._cors is not None:
-                fields = self._cors.answered(fields, exchange.head.known)
+            fields, lengths = self._guarded(head)
             if informational:
                 exchange.informational(head.status, head.reason, fields)
                 return
@@ -127,6 +125,38 @@ class Relaying:
                 stream.channel.after_message(self._flush_head)
         except (AppproxyError, MalformedMessage) as unsafe:
             self._unsafe(unsafe)
+
+    def answer_received(self, head: ResponseHead, data: bytes) -> None:
+        """The short way of most answers: all of it at once."""
+        exchange, stream = self._exchange, self._stream
+        assert stream is not None
+        if head.speaker == CONNECTOR:
+            self._broken(causes.told(head))
+            return
+        try:
+            fields, lengths = self._guarded(head)
+            if exchange.upgrade:
+                stream.finish()
+            length = body_length(lengths) if lengths else None
+            if length is None or length == len(data):
+                exchange.whole(head.status, head.reason, fields, data)
+                self._over()
+            else:
+                octets = exchange.begin(head.status, head.reason, fields, length)
+                self._ended(octets + exchange.body(data), ())
+        except (AppproxyError, MalformedMessage) as unsafe:
+            self._unsafe(unsafe)
+
+    def _guarded(self, head: ResponseHead) -> tuple[list[Field], Sequence[bytes]]:
+        """The fields of an answer as they may go to a client, and the lengths that it announced.
+
+        :raises AppproxyError: it must not be passed on.
+        """
+        exchange = self._exchange
+        fields, lengths = guard_response(head.status, head.reason, head.fields, exchange.scheme == "https")
+        if self._cors is not None:
+            fields = self._cors.answered(fields, exchange.head.known)
+        return fields, lengths
 
     def _flush_head(self) -> None:
         """Nothing of the body came with the head: it goes alone."""
@@ -157,12 +187,6 @@ class Relaying:
             return
         try:
             stream.consumed(size)
-            if end and size and (waiting := self._waiting) is not None and waiting[3] in (None, size):
-                # The short way of most answers: all of it at once.
-                self._waiting = None
-                exchange.whole(waiting[0], waiting[1], waiting[2], data)
-                self._over()
-                return
             octets = self._begin()
             if size:
                 octets += exchange.body(data)

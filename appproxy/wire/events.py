@@ -23,13 +23,18 @@ class RequestOpened(Event):
 
 
 class Answered(Event):
-    """Relay: the answer begins, or an interim one passes; with *upgrade* both halves are bytes from now on."""
+    """Relay: the answer begins, or an interim one passes; with *upgrade* both halves are bytes from now on.
+
+    Where there is *data*, all of the body had come with the head, as that of most answers: it is the end, and need not
+    be consumed.
+    """
 
     stream: int
     head: ResponseHead
     end: bool
     informational: bool
     upgrade: bool
+    data: bytes = b""
 
 
 class Data(Event):

@@ -68,10 +68,10 @@ class Receiving:
     """What is known of the channel, and how frames change it."""
 
     __slots__ = (
-        "_at_most", "_broken", "_budget", "_channel_left", "_channel_owed", "_clock", "_cut", "_documents", "_final",
-        "_goaways", "_gone", "_held", "_last", "_leaving", "_leftover", "_openings", "_our_data", "_our_end", "_out",
-        "_pings", "_receivable", "_resets", "_rules", "_streams", "_their_data", "_their_end", "_trifles", "_wanted",
-        "_windows", "_woken", "limits", "offences", "path", "side", "store_age_ms",
+        "_at_most", "_begun", "_broken", "_budget", "_channel_left", "_channel_owed", "_clock", "_cut", "_documents",
+        "_final", "_goaways", "_gone", "_held", "_last", "_leaving", "_leftover", "_openings", "_our_data", "_our_end",
+        "_out", "_pings", "_receivable", "_resets", "_rules", "_streams", "_their_data", "_their_end", "_trifles",
+        "_wanted", "_windows", "_woken", "limits", "offences", "path", "side", "store_age_ms",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +112,8 @@ class Receiving:
         self._gone: dict[int, None] = {}
         #: Bytes of ended streams that their consumers have not taken yet.
         self._leftover: dict[int, int] = {}
+        #: Answers that began in the message that is being read, as long as nothing followed them there.
+        self._begun: dict[int, Answered] = {}
         self._cut: list[int] = []
         self._held = bytearray()
         self._wanted = 0
@@ -164,6 +166,7 @@ class Receiving:
                 return events
             data = bytes(self._held)
             self._held.clear()
+        self._begun.clear()
         size = len(data)
         at = 0
         rules = self._rules
@@ -244,7 +247,10 @@ class Receiving:
             state = MOVES[state][_DOWN_END]
         what.state = state  # type: ignore[assignment]
         what.piped = upgrade
-        events.append(Answered(number, head, end, interim, upgrade))
+        answered = Answered(number, head, end, interim, upgrade)
+        events.append(answered)
+        if not flags:
+            self._begun[number] = answered
         if state is _CLOSED:
             self._close(what)
 
@@ -294,11 +300,19 @@ class Receiving:
         if state is None:
             self._offend(what, Code.PROTOCOL, "DATA out of turn", events)
             return
+        begun = self._begun.pop(number, None)
         if size:
-            self._budget.waiting += size
             window = what.window
+            if window is None and flags and begun is not None:
+                # All of a body in one frame behind its head: any window has room for that, and nobody asks for more.
+                begun.data, begun.end = payload, True
+                what.state = state
+                if state is _CLOSED:
+                    self._close(what)
+                return
+            self._budget.waiting += size
             if window is None and state is _CLOSED:
-                # All of a body in one frame: any window has room for that, and nobody will ask for more.
+                # The same, but the head was told before.
                 self._leftover[number] = size
             else:
                 if window is None:

@@ -81,6 +81,11 @@ class RecordingReceiver:
         self.heads.append((head, end, informational, upgrade))
         self.ended = self.ended or end
 
+    def answer_received(self, head: ResponseHead, data: bytes) -> None:
+        self.heads.append((head, False, False, False))
+        self.data += data
+        self.ended = True
+
     def data_received(self, data: bytes, end: bool) -> None:
         self.data += data
         self.ended = self.ended or end

@@ -76,9 +76,7 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual(connector.receive(relay.output()), [RequestOpened(stream, HEAD, True, False)])
         connector.answer(stream, OK)
         connector.send(stream, b"hello", end=True)
-        self.assertEqual(
-            relay.receive(connector.output()), [Answered(stream, OK, False, False, False), Data(stream, b"hello", True)]
-        )
+        self.assertEqual(relay.receive(connector.output()), [Answered(stream, OK, True, False, False, b"hello")])
         self.assertEqual((relay.streams, connector.streams), (0, 0))
         self.assertTrue(relay.is_closed(stream))
         self.assertFalse(relay.pending or connector.pending)
@@ -241,7 +239,56 @@ class MisuseTests(SynchronousTestCase):
         self.assertFalse(connector.pending)
         self.assertTrue(connector.answer_whole(1, OK, b"x"))
         self.refuses(connector.answer_whole, 1, OK, b"x")
-        self.assertEqual(len(carry(connector, relay)), 2)
+        self.assertEqual(carry(connector, relay), [Answered(1, OK, True, False, False, b"x")])
+
+    def test_an_answer_told_whole(self) -> None:
+        """Where its only DATA came in the message of its head, whatever of other streams came between."""
+        budget = Budget()
+        relay, connector = ends(budget)
+        for ending in (True, False, True):
+            relay.open(HEAD, end=ending)
+        carry(relay, connector)
+        connector.answer(1, OK)
+        connector.answer(2, OK)
+        connector.answer(3, OK)
+        connector.send(1, b"one", end=True)
+        connector.send(2, b"two", end=True)
+        connector.send(3, b"thr")
+        connector.send(3, b"ee", end=True)
+        self.assertEqual(
+            carry(connector, relay),
+            [
+                Answered(1, OK, True, False, False, b"one"),
+                Answered(2, OK, True, False, False, b"two"),
+                Answered(3, OK, False, False, False),
+                Data(3, b"thr", False),
+                Data(3, b"ee", True),
+            ],
+        )
+        self.assertEqual((budget.waiting, relay.streams), (5, 1))
+        with self.assertRaises(ValueError):
+            relay.consumed(2, 1)
+        relay.send(2, b"still", end=True)
+        self.assertEqual((carry(relay, connector), relay.streams), ([Data(2, b"still", True)], 0))
+
+    def test_an_answer_told_in_parts(self) -> None:
+        """Where its DATA came later, is none, or belongs to a pipe."""
+        relay, connector = ends()
+        relay.open(HEAD, end=True)
+        relay.open(HEAD, end=True)
+        relay.open(HEAD, upgrade=True)
+        carry(relay, connector)
+        connector.answer(1, OK)
+        head = connector.output()
+        connector.send(1, b"x", end=True)
+        self.assertEqual(relay.receive(head), [Answered(1, OK, False, False, False)])
+        self.assertEqual(carry(connector, relay), [Data(1, b"x", True)])
+        connector.answer(2, OK)
+        connector.finish(2)
+        self.assertEqual(carry(connector, relay), [Answered(2, OK, False, False, False), Data(2, b"", True)])
+        connector.answer(3, SWITCHING, upgrade=True)
+        connector.send(3, b"x", end=True)
+        self.assertEqual(carry(connector, relay), [Answered(3, SWITCHING, False, False, True), Data(3, b"x", True)])
 
     def test_statuses(self) -> None:
         """A status that does not fit its flags is not sent."""
@@ -458,6 +505,7 @@ class CreditTests(SynchronousTestCase):
         relay.open(HEAD, end=True)
         carry(relay, connector)
         connector.answer(1, OK)
+        carry(connector, relay)
         connector.send(1, b"x" * 1000, end=True)
         carry(connector, relay)
         self.assertEqual(budget.waiting, 1000)
@@ -493,6 +541,7 @@ class CreditTests(SynchronousTestCase):
             relay.open(HEAD, end=True)
             carry(relay, connector)
             connector.answer(stream, OK)
+            carry(connector, relay)
             connector.send(stream, b"x" * 1000, end=stream == 3)
         carry(connector, relay)
         self.assertEqual(budget.waiting, 3000)
