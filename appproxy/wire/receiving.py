@@ -233,10 +233,15 @@ class Receiving:
         except MalformedHead:
             self._offend(what, Code.PROTOCOL, "malformed head", events)
             return
+        if not flags and head.status >= 200:  # most: a final answer whose body follows
+            what.state = state
+            self._begun[number] = answered = Answered(number, head, False, False, False)
+            events.append(answered)
+            return
         if not fits(head.status, flags, what.upgrade):
             self._offend(what, Code.PROTOCOL, "a status that does not fit", events)
             return
-        # What fits has one flag at most.
+        # What fits now has one flag.
         end, interim, upgrade = flags == END, flags == INFORMATIONAL, flags == UPGRADE
         if interim:
             what.interim += 1
@@ -247,10 +252,7 @@ class Receiving:
             state = MOVES[state][_DOWN_END]
         what.state = state  # type: ignore[assignment]
         what.piped = upgrade
-        answered = Answered(number, head, end, interim, upgrade)
-        events.append(answered)
-        if not flags:
-            self._begun[number] = answered
+        events.append(Answered(number, head, end, interim, upgrade))
         if state is _CLOSED:
             self._close(what)
 
