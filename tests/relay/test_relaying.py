@@ -92,6 +92,24 @@ class AnswerTests(RelayingTestCase):
         self.run_()
         self.assertIn(b"data: 1\n\n", self.client.take())
 
+    def test_an_answer_that_came_whole(self) -> None:
+        """Head and body leave as one, also where an upgrade was offered; an unsafe one is 502 and leaves nothing."""
+        for request in (get(), get(more=UPGRADE)):
+            self.setUp()
+            stream = self.begun(request)
+            stream.answer_whole(OK, b"whole")
+            self.run_()
+            self.assertTrue(self.client.take().endswith(b"Content-Length: 5\r\n\r\nwhole"))
+            self.assertEqual(self.bench.pair.opener.receivers[-1].resets, [])
+            self.assert_nothing_left()
+        self.setUp()
+        self.begun().answer_whole(ResponseHead(200, b"OK", [(b"X", b"a\r\nb")]), b"whole")
+        self.run_()
+        answer = self.client.take()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 502 "))
+        self.assertNotIn(b"whole", answer)
+        self.assert_nothing_left()
+
     def test_trailers_that_are_unsafe(self) -> None:
         """C20, H01: a trailer that would break the framing or inject a field cuts the answer, it never ends it."""
         for trailer in ((b"X", b"a\r\nb"), (b"Bad Name", b"a")):
