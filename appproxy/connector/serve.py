@@ -25,7 +25,7 @@ from appproxy.connector.rewriting import RewrittenAnswer
 from appproxy.connector.upgrade import BytePipes
 from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http import messages
-from appproxy.http.messages import IDEMPOTENT, TUNNEL_METHODS, Field, FieldLines, is_token
+from appproxy.http.messages import TUNNEL_METHODS, Field, FieldLines, is_token
 from appproxy.http.rewriting import MULTISTATUS, rewritten_fields
 from appproxy.sso.kerberos import KerberosSignOn, Signer
 from appproxy.sso.negotiate import without_challenges
@@ -33,8 +33,6 @@ from appproxy.tasks import Tasks
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import CONNECTOR, RequestHead, ResponseHead
 
-#: Methods that need no second look.
-_USUAL_METHODS = IDEMPOTENT | {b"POST", b"PATCH"}
 #: Told of every finished exchange: its request head, the answer's status (0: none), bytes up and down, seconds, and
 #: what went wrong in a word.
 Record = Callable[[RequestHead, int, int, int, float, str], None]
@@ -242,7 +240,7 @@ def _check(head: RequestHead) -> None:
     :raises MalformedRequest: method or target are none for an origin.
     """
     method, target = head.method, head.target
-    if method not in _USUAL_METHODS and (not is_token(method) or method == b"CONNECT"):
+    if not is_token(method) or method == b"CONNECT":
         raise MalformedRequest("the method is none for an origin")
     if not target.startswith(b"/") and (target != b"*" or method != b"OPTIONS"):
         raise MalformedRequest("the target is not in origin form")

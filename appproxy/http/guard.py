@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from appproxy.errors import AppproxyError, Side
 from appproxy.http.cookies import drop_reserved
 from appproxy.http.hops import HOP_BY_HOP, PSEUDONYM, clean_response, fold
-from appproxy.http.messages import Field, is_text, is_token, is_value
+from appproxy.http.messages import Field, is_text, is_token, is_value, remember
 
 #: The external host is the relay's: its transport security and its other endpoints are not the origin's to announce.
 _RELAYS_OWN = frozenset({b"strict-transport-security", b"alt-svc"})
@@ -51,8 +51,6 @@ class _Plan:
 
 #: Values of ``Connection`` that name nothing.
 _NAMELESS = frozenset({b"keep-alive", b"close"})
-#: When so many plans are remembered, all are forgotten; none is whose names have more octets.
-_MAX_PLANS, _MAX_PLAN_BYTES = 1024, 4096
 _plans: dict[tuple[bytes, ...], _Plan] = {}
 
 
@@ -60,10 +58,7 @@ def _plan_for(names: tuple[bytes, ...]) -> _Plan:
     if not all(map(is_token, names)):
         raise UnsafeAnswer
     plan = _Plan(names)
-    if sum(map(len, names)) <= _MAX_PLAN_BYTES:
-        if len(_plans) >= _MAX_PLANS:
-            _plans.clear()
-        _plans[names] = plan
+    remember(_plans, names, plan)
     return plan
 
 

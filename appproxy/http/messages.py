@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -212,9 +212,8 @@ def serialise_request(method: bytes, target: bytes, lines: FieldLines, more: Seq
         raise UnsafeHead("method or target")
     own = b""
     for name, value in more:  # seldom more than one, for which a head's way would be long
-        if not _TOKEN.fullmatch(name) or name.lower() in FRAMING:
-            raise UnsafeHead("field name")
-        if value.translate(None, _TEXT):
+        _check_name(name)
+        if not is_text(value):
             raise UnsafeHead("control characters")
         own += b"%b: %b\r\n" % (name, value)
     return b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (method, target, lines.octets, own, framing)
@@ -232,10 +231,22 @@ def serialise_trailers(fields: Sequence[Field]) -> bytes:
     return _serialise(b"", fields, b"")[2:] if fields else b"\r\n"
 
 
-#: Lists of names that were found to be good: servers have few of them.  When so many are remembered, all are
-#: forgotten; none is that has more octets.
-_MAX_GOOD, _MAX_GOOD_BYTES = 1024, 4096
-_good_names: set[tuple[bytes, ...]] = set()
+#: So much is remembered by lists of field names, of which servers have few; then all is forgotten.  Nothing is by a
+#: list with more octets.
+_MAX_REMEMBERED, _MAX_NAMES_BYTES = 1024, 4096
+_T = TypeVar("_T")
+
+
+def remember(memory: dict[tuple[bytes, ...], _T], names: tuple[bytes, ...], what: _T) -> None:
+    """Put *what* into *memory* for all heads with fields of these *names*; it stays bounded, whatever comes."""
+    if sum(map(len, names)) <= _MAX_NAMES_BYTES:
+        if len(memory) >= _MAX_REMEMBERED:
+            memory.clear()
+        memory[names] = what
+
+
+#: Lists of names that were found to be good.
+_good_names: dict[tuple[bytes, ...], bool] = {}
 
 
 def _serialise(first: bytes, fields: Sequence[Field], framing: bytes) -> bytes:
@@ -248,12 +259,13 @@ def _serialise(first: bytes, fields: Sequence[Field], framing: bytes) -> bytes:
     return head
 
 
+def _check_name(name: bytes) -> None:
+    if not is_token(name) or name.lower() in FRAMING:
+        raise UnsafeHead("field name")
+
+
 def _check_names(names: tuple[bytes, ...]) -> None:
     """Remember *names* if they are good; :raises UnsafeHead: one is no token, or frames."""
     for name in names:
-        if not is_token(name) or name.lower() in FRAMING:
-            raise UnsafeHead("field name")
-    if sum(map(len, names)) <= _MAX_GOOD_BYTES:
-        if len(_good_names) >= _MAX_GOOD:
-            _good_names.clear()
-        _good_names.add(names)
+        _check_name(name)
+    remember(_good_names, names, True)

@@ -289,10 +289,7 @@ class SecureTransport(SocketTransport):
         except OSError as error:
             ended = self._reason_for(error)
         if pieces:
-            try:
-                self.protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))  # type: ignore[union-attr]
-            except Exception:
-                self._protocol_failed("dataReceived")
+            self._deliver(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if ended is not None and self._state is _OPEN:
             if ended.check(ConnectionDone):
                 self._input_ended()

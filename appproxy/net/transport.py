@@ -208,6 +208,9 @@ class SocketTransport(ConnectedSocket):
             self._read_size = BULK_READ_SIZE
         elif asked != READ_SIZE and len(data) < READ_SIZE:
             self._read_size = READ_SIZE
+        self._deliver(data)
+
+    def _deliver(self, data: bytes) -> None:
         try:
             self.protocol.dataReceived(data)  # type: ignore[union-attr]
         except Exception:

@@ -18,7 +18,7 @@ from appproxy.identity import Identity
 from appproxy.relay import causes
 from appproxy.relay.access.policy import StepUp
 from appproxy.relay.access.rates import ApplicationRates, Rates, TooManyRequests
-from appproxy.relay.access.rules import Applying, Request, Rules
+from appproxy.relay.access.rules import Applying, Request
 from appproxy.relay.catalog import Catalog, Published
 from appproxy.relay.connectors.attachments import Attachments
 from appproxy.relay.connectors.pins import Pin, Pins, tunnel_of
@@ -234,7 +234,7 @@ class Gateway:
         :raises NotAssigned: they may not.
         """
         application = published.application
-        applying = None if published.rules is None else self._applying(exchange, published.rules)
+        applying = self._applying(exchange, published)
         program: Program | None = None
         if published.credential in exchange.head.known:
             program = await self._programs.identify(exchange, published)
@@ -259,7 +259,7 @@ class Gateway:
             return False
         trip.signed_in, trip.user = session, session.identity.user
         if REPLAY in exchange.reserved and await self._preauth.replay(exchange, session):
-            applying = None if published.rules is None else self._applying(exchange, published.rules)
+            applying = self._applying(exchange, published)
         if applying is None:
             decision = published.assignment.decide(session.identity)
         else:
@@ -272,9 +272,11 @@ class Gateway:
             raise NotAssigned(", ".join(decision.reasons))
         return True
 
-    def _applying(self, exchange: ClientExchange, rules: Rules) -> Applying:
-        """Those that have something to say of this request."""
-        return rules.look(Request(exchange.path, exchange.head.method, exchange.client, self._epoch()))
+    def _applying(self, exchange: ClientExchange, published: Published) -> Applying | None:
+        """The rules that have something to say of this request; None where there are none at all."""
+        if published.rules is None:
+            return None
+        return published.rules.look(Request(exchange.path, exchange.head.method, exchange.client, self._epoch()))
 
     async def _relay(self, exchange: ClientExchange, published: Published, trip: Trip) -> None:
         """Send the request through a connector; try another one where that is safe (HTTP-9)."""

@@ -177,7 +177,7 @@ class WritingTests(SynchronousTestCase):
 
     def test_many_names_are_not_all_remembered(self) -> None:
         """H03: what is remembered of good names is bounded, and bad ones are refused as often as they come."""
-        with mock.patch.object(messages, "_good_names", set()) as good:
+        with mock.patch.object(messages, "_good_names", {}) as good:
             for number in range(3000):
                 serialise_trailers([(b"x-%d" % number, b"y")])
                 with self.assertRaises(UnsafeHead):
