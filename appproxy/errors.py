@@ -42,8 +42,8 @@ class AppproxyError(Exception):
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
-    side: Side = Side.RELAY
-    phase: Phase = Phase.REQUEST
+    side: ClassVar[Side] = Side.RELAY
+    phase: ClassVar[Phase] = Phase.REQUEST
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail or type(self).__doc__ or self.code)

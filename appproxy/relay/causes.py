@@ -17,8 +17,8 @@ class Failed(AppproxyError):
         super().__init__(detail)
         self.status = status  # type: ignore[misc]
         self.code = code  # type: ignore[misc]
-        self.side = side
-        self.phase = phase
+        self.side = side  # type: ignore[misc]
+        self.phase = phase  # type: ignore[misc]
 
 
 #: By the channel protocol's codes; what is not here is the connector's own fault.

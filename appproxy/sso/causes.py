@@ -391,7 +391,7 @@ class KerberosFailed(SignOnFailed):
         self.step = step
         self.code = cause.code  # type: ignore[misc]
         self.status = cause.status  # type: ignore[misc]
-        self.side = cause.side
+        self.side = cause.side  # type: ignore[misc]
 
 
 def cause_of(failure: GssFailed, *, foreign: bool = False) -> Cause:
