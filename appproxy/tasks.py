@@ -35,11 +35,11 @@ class Outcome(Generic[Result]):
 
     def __init__(self) -> None:
         self.told = False
-        self._result: Result
+        self._result: Any
         self._waiter: Callable[[Any], Any] | None = None
 
-    def tell(self, result: Result) -> None:
-        """Let the task go on with *result*."""
+    def tell(self, result: Result | Failure) -> None:
+        """Let the task go on with *result*, or with an exception."""
         if not self.told:
             self.told = True
             self._result = result
@@ -48,17 +48,19 @@ class Outcome(Generic[Result]):
 
     def cancel(self) -> None:
         """See :class:`Awaited`."""
-        if not self.told:
-            self.told = True
-            if self._waiter is not None:
-                self._waiter(Failure(CancelledError()))
+        self.tell(Failure(CancelledError()))
 
     def addBoth(self, call: Callable[[Any], Any], /) -> None:
         """See :class:`Awaited`; there is one *call*, and it comes before the result."""
         self._waiter = call
 
-    def __await__(self) -> Generator[Awaited, Result, Result]:
-        return self._result if self.told else (yield self)
+    def __await__(self) -> Generator[Awaited, Any, Result]:
+        if not self.told:
+            yield self  # a failure is thrown here
+        elif isinstance(self._result, Failure):
+            self._result.raiseException()
+        result: Result = self._result
+        return result
 
 
 class Task:

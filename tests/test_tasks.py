@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.tasks import Outcome, Tasks
@@ -60,6 +61,31 @@ class TestTasks(SynchronousTestCase):
         late.tell("later")
         late.cancel()
         self.assertEqual((self.told[2:], len(self.tasks), late.told), (["late", "late"], 0, True))
+
+    def test_outcome_that_is_a_failure(self) -> None:
+        """It is raised where it is waited for, whether it was told before or comes later."""
+
+        async def listens(outcome: Outcome[str]) -> None:
+            try:
+                await outcome
+            except ValueError as problem:
+                self.told.append(str(problem))
+
+        early: Outcome[str] = Outcome()
+        early.tell(Failure(ValueError("early")))
+        late: Outcome[str] = Outcome()
+        self.tasks.spawn("early", listens(early))
+        self.tasks.spawn("late", listens(late))
+        late.tell(Failure(ValueError("late")))
+        self.assertEqual((self.told, len(self.tasks)), (["early", "late"], 0))
+
+    def test_outcome_is_for_tasks(self) -> None:
+        """What cannot wait for it fails at once, and does not take it for a result."""
+
+        async def listens() -> None:
+            await Outcome()
+
+        self.failureResultOf(Deferred.fromCoroutine(listens()), AttributeError)
 
     def test_outcome_of_a_cancelled_task(self) -> None:
         """Who was cancelled hears nothing more; nobody is harmed by telling it."""

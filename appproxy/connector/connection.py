@@ -290,7 +290,7 @@ class OriginConnection:
             self._answer_ended()
         else:
             self.response = response
-        asked.answered.callback(response)
+        asked.tell(response)
 
     def _switched(self, event: SwitchedProtocols) -> None:
         asked = self._asked
@@ -299,7 +299,7 @@ class OriginConnection:
         response.switched = True
         if event.leftover:
             self._hold([BodyReceived(event.leftover)])
-        asked.answered.callback(response)
+        asked.tell(response)
 
     def _hold(self, events: list[Event]) -> None:
         """Nobody takes the body yet: read no further."""

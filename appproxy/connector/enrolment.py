@@ -215,9 +215,9 @@ class Poster:
         fields = [(b"Host", authority.encode("idna")), (b"Content-Type", b"application/json")]
         asked = Asked(pool, b"POST", PATH.encode(), FieldLines(fields), lambda interim: None, len(body))
         try:
-            response = (await Origins(self._reactor).ask(asked, WholeBody(body))).original
+            response = await Origins(self._reactor).ask(asked, WholeBody(body))
             answer = response.body if response.ended else await Collecting().collect(response)
-            return response.code, answer
+            return response.head.status, answer
         finally:
             pool.close()
             self._deadlines.stop()

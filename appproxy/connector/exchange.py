@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
-from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
-from zope.interface import implementer
 
 from appproxy.connector.deadlines import NEVER
 from appproxy.errors import AppproxyError
 from appproxy.http.messages import IDEMPOTENT, Field, FieldLines, ResponseHead
+from appproxy.tasks import Outcome
 
 if TYPE_CHECKING:
     from appproxy.connector.connection import OriginConnection
@@ -56,19 +53,20 @@ class Pipe(Protocol):
         """The connection is gone; *failure* says why, unless both halves had ended."""
 
 
-class Asked:
-    """One request that is waiting for its answer.
+class Asked(Outcome["OriginResponse"]):
+    """One request that is waiting for its answer: whoever awaits it gets an :class:`OriginResponse`.
+
+    Cancelling it closes the connection.
 
     :ivar target: as the origin is to read it, octet for octet; *lines* likewise, without framing; *more* follow them.
     :ivar length: of the body, if known.
     :ivar interim: is told of each 1xx answer.
     :ivar sign: makes of a connection's transport the fields that prove whose request it is.
     :ivar patience: seconds from the end of the request to the head of its answer.
-    :ivar answered: fires with an :class:`OriginResponse`; cancelling it closes the connection.
     """
 
     __slots__ = (
-        "answered", "body", "connection", "deadline", "interim", "length", "lines", "method", "more",
+        "body", "connection", "deadline", "interim", "length", "lines", "method", "more",
         "patience", "pool", "sign", "target", "upgrade",
     )  # fmt: skip
 
@@ -83,6 +81,7 @@ class Asked:
         more: Sequence[Field] = (),
         upgrade: bool = False,
     ) -> None:
+        super().__init__()
         self.pool = pool
         self.sign: Callable[[Any], Sequence[Field]] | None = None
         self.patience = pool.first_byte
@@ -96,13 +95,15 @@ class Asked:
         self.body: RequestBody | None = None
         self.connection: OriginConnection | None = None
         self.deadline = NEVER
-        self.answered: Deferred[OriginResponse] = Deferred(self._cancelled)
 
-    def _cancelled(self, _: Deferred[OriginResponse]) -> None:
-        if self.connection is not None:
-            self.connection.abandon()
-        else:
-            self.pool.forget(self)
+    def cancel(self) -> None:
+        """Nobody wants the answer any more."""
+        if not self.told:
+            if self.connection is not None:
+                self.connection.abandon()
+            else:
+                self.pool.forget(self)
+            super().cancel()
 
     @property
     def repeatable(self) -> bool:
@@ -119,30 +120,9 @@ class Asked:
 
     def fail(self, failure: AppproxyError) -> None:
         """There will be no answer."""
-        if not self.answered.called:
-            self.answered.errback(Failure(failure))
+        self.tell(Failure(failure))
 
 
-class HiddenHeaders:
-    """What treq sees of an answer's fields: none, so that it decodes, stores and follows nothing."""
-
-    __slots__ = ()
-
-    def getRawHeaders(self, name: object, default: Any = None) -> Any:
-        """``Headers``: not there."""
-        return default
-
-    def setRawHeaders(self, name: object, values: object) -> None:
-        """``Headers``: nothing is changed."""
-
-    def removeHeader(self, name: object) -> None:
-        """``Headers``: nothing is changed."""
-
-
-_HIDDEN = HiddenHeaders()
-
-
-@implementer(IResponse)
 class OriginResponse:
     """An answer whose head has come.
 
@@ -152,12 +132,8 @@ class OriginResponse:
     """
 
     __slots__ = (
-        "_failure", "body", "code", "connection", "ended", "head", "length", "receiver", "switched", "trailers",
+        "_failure", "body", "connection", "ended", "head", "length", "receiver", "switched", "trailers",
     )  # fmt: skip
-
-    version = (b"HTTP", 1, 1)
-    headers = _HIDDEN
-    request = previousResponse = None
 
     def __init__(
         self,
@@ -173,16 +149,10 @@ class OriginResponse:
         self.ended = ended
         self.body = body
         self.trailers = trailers
-        self.code = head.status
-        self.length = UNKNOWN_LENGTH if length is None else length
+        self.length = length
         self.receiver: ResponseBody | None = None
         self.switched = False
         self._failure: AppproxyError | None = None
-
-    @property
-    def phrase(self) -> bytes:
-        """``IResponse``: the reason."""
-        return self.head.reason
 
     def deliver(self, receiver: ResponseBody) -> None:
         """Let the body flow to *receiver*."""
@@ -197,13 +167,6 @@ class OriginResponse:
         self._failure = failure
         if self.receiver is not None:
             self.receiver.body_failed(failure)
-
-    def deliverBody(self, protocol: IProtocol) -> None:
-        """``IResponse``: bodies go to receivers that can hold them back; see :meth:`deliver`."""
-        raise NotImplementedError("use deliver()")
-
-    def setPreviousResponse(self, response: IResponse) -> None:
-        """``IResponse``: no redirect is ever followed."""
 
     def pipe(self, pipe: Pipe) -> None:
         """After a 101: let the connection's octets flow to *pipe*."""

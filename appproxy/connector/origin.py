@@ -9,17 +9,16 @@ client sent, octet for octet.
 from __future__ import annotations
 
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Protocol
+from typing import Any
 
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
-from appproxy.connector.exchange import Asked, OriginResponse, RequestBody
+from appproxy.connector.exchange import Asked, RequestBody
 
 
 class PreparedURL(EncodedURL):
@@ -79,7 +78,7 @@ class PreparedHeaders(Headers):
 
 
 class NoCookies(IndexableCookieJar):
-    """A jar that keeps nothing and gives nothing: cookies belong to the client."""
+    """A jar that has nothing: cookies belong to the client."""
 
     def __init__(self) -> None:
         super().__init__(policy=DefaultCookiePolicy(allowed_domains=[]))
@@ -87,37 +86,43 @@ class NoCookies(IndexableCookieJar):
     def add_cookie_header(self, request: Any) -> None:
         """Nothing is added."""
 
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        """Nothing is kept."""
-
     def __iter__(self) -> Any:
         """Nothing is in it."""
         return iter(())
+
+
+class Unheard:
+    """What treq gets to hear of an answer: nothing.
+
+    treq would have its callbacks store the cookies of every answer, decode it and wrap it.  Whoever asked waits for the
+    answer itself.
+    """
+
+    __slots__ = ()
+
+    def addCallback(self, *_: Any) -> Unheard:
+        """``Deferred``: it never fires."""
+        return self
+
+
+_UNHEARD = Unheard()
 
 
 @implementer(IAgent)
 class OriginAgent:
     """Takes the prepared request out of treq's hands and gives it to its pool."""
 
-    def request(
-        self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: Any = None
-    ) -> Deferred[OriginResponse]:
+    def request(self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: Any = None) -> Any:
         """IAgent: ask, on a connection of the pool that the request names; method and address were only treq's."""
         assert isinstance(headers, PreparedHeaders)
         asked = headers.asked
         asked.body = bodyProducer
         asked.pool.ask(asked)
-        return asked.answered
+        return _UNHEARD
 
 
 def _as_it_is(body: Any) -> Any:
     return body
-
-
-class Answer(Protocol):
-    """What treq makes of an answer; nobody needs more of it than what it was made of."""
-
-    original: OriginResponse
 
 
 class Origins:
@@ -132,9 +137,9 @@ class Origins:
         agent: Any = OriginAgent()
         self._treq: Any = HTTPClient(agent, self._cookies, _as_it_is)
 
-    def ask(self, asked: Asked, body: RequestBody | None = None) -> Deferred[Answer]:
-        """Send *asked*; fires when its answer begins, or fails with the ``AppproxyError`` that says why not."""
-        answer: Deferred[Answer] = self._treq.request(
+    def ask(self, asked: Asked, body: RequestBody | None = None) -> Asked:
+        """Send *asked*, and return it: awaited, it gives the answer, or raises why there is none."""
+        self._treq.request(
             asked.method.decode("ascii"),  # its capitals are of no interest: the agent has the original
             asked.pool.url,
             headers=PreparedHeaders(asked),
@@ -144,4 +149,4 @@ class Origins:
             unbuffered=True,
             reactor=self._clock,
         )
-        return answer
+        return asked

@@ -215,7 +215,7 @@ class Pool:
             self._connections.add(connection)
             if asked is None:
                 self.give_back(connection)
-            elif asked.answered.called:
+            elif asked.told:
                 connection.abandon()
             else:
                 connection.ask(asked)

@@ -12,7 +12,6 @@ from typing import Any, Final
 from appproxy.connector.carriage import Carriage
 from appproxy.connector.exchange import OriginResponse
 from appproxy.connector.failures import OriginBusy
-from appproxy.connector.origin import Answer
 from appproxy.connector.pool import Pool
 from appproxy.http.messages import Field
 from appproxy.sso import negotiate
@@ -24,7 +23,7 @@ MAX_USERS: Final = 16_384
 _UNAUTHORIZED: Final = 401
 
 #: Sends the request, with what the callable makes of the connection that it goes over.
-Send = Callable[["Signing | None"], Awaitable[Answer]]
+Send = Callable[["Signing | None"], Awaitable[OriginResponse]]
 
 
 class Signing:
@@ -57,14 +56,14 @@ async def ask_signed(signer: Signer, send: Send, carriage: Carriage) -> OriginRe
     """
     method = signer.method
     if not method.preemptive and carriage.body is None:
-        response = (await send(None)).original
+        response = await send(None)
         if not _refuses(response):
             return response
         _leave(response, carriage)
     for again in (True, False):
         ticket = await signer.ticket()
         signing = Signing(signer, ticket)
-        response = (await send(signing)).original
+        response = await send(signing)
         proof, fields = signing.proof, response.head.fields
         assert proof is not None
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from appproxy.channel.protocol import Channel
@@ -16,7 +16,7 @@ from appproxy.connector.carriage import Carriage
 from appproxy.connector.deadlines import Deadlines, Limit
 from appproxy.connector.exchange import Asked, RequestBody
 from appproxy.connector.failures import ExchangeTimeout, MalformedRequest, OriginNotHTTP, reset_code
-from appproxy.connector.origin import Answer, Origins
+from appproxy.connector.origin import Origins
 from appproxy.connector.places import Place
 from appproxy.connector.pool import Pool
 from appproxy.connector.proving import Signing, UserPools, ask_signed
@@ -92,7 +92,7 @@ class Serving:
                 raise MalformedRequest("a length without a body")
 
             if signer is None:
-                response = (await self._send(carriage, prepared, pool, body, upgrade)).original
+                response = await self._send(carriage, prepared, pool, body, upgrade)
                 fields = _framed_once(response.head)
             else:
                 send = partial(self._send, carriage, prepared, pool, body, upgrade)
@@ -147,8 +147,8 @@ class Serving:
         body: RequestBody | None,
         upgrade: bool,
         sign: Signing | None = None,
-    ) -> Deferred[Answer]:
-        """Ask the origin; fires when its answer begins."""
+    ) -> Asked:
+        """Ask the origin; awaited, it gives the answer as it begins."""
         head = carriage.head
         identifier = head.request_id
         more = [(b"X-Request-ID", identifier.encode("utf-8"))] if identifier else ()
