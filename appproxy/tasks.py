@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -109,7 +109,7 @@ class Task:
 class Tasks:
     """Runs coroutines, tells the log once when one fails, and can stop them all."""
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(self) -> None:
         self._running: set[Task] = set()

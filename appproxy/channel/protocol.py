@@ -7,11 +7,11 @@ wire connection, whose queues are bounded by credit, so the pause reaches every 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from appproxy.channel.carrier import Carrier, CloseCode
 from appproxy.channel.stream import Opener, Receiver, Stream
@@ -62,7 +62,6 @@ class Owner(Protocol):
         """The channel is gone; its streams have been told already."""
 
 
-@implementer(IPushProducer)
 class Channel:
     """Cargo of a carrier; see the module.
 
@@ -71,7 +70,7 @@ class Channel:
     :ivar last_store_age_ms: what the relay last said of its store (connector side), or None.
     """
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(self, clock: Clock, connection: Connection, owner: Owner, opener: Opener | None = None) -> None:
         self.connection = connection
@@ -390,3 +389,6 @@ class Channel:
 
     def _ping(self, event: events.Ping) -> None:
         """Answered by the wire connection itself."""
+
+
+classImplements(Channel, IPushProducer)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import Field, RequestHead, ResponseHead
@@ -39,7 +39,6 @@ class Receiver(Protocol):
         """The stream is over before its time: reset by the peer, or its channel was lost.  Nothing follows."""
 
 
-@implementer(IConsumer, IPushProducer)
 class Stream:
     """One request and its answer, or a pair of byte pipes after an upgrade."""
 
@@ -230,6 +229,9 @@ class Stream:
     def stopProducing(self) -> None:
         """IPushProducer: whoever read us has gone."""
         self.reset(Code.CANCELLED, "the reader has gone")
+
+
+classImplements(Stream, IConsumer, IPushProducer)
 
 
 class Opener(Protocol):

@@ -17,7 +17,7 @@ from appproxy.connector.allowing import AllowList
 from appproxy.connector.deadlines import Deadlines
 from appproxy.connector.failures import MalformedRequest, NotAllowed, UnknownApplication
 from appproxy.connector.places import Address, Place
-from appproxy.connector.pool import OriginKey, Pool
+from appproxy.connector.pool import Pool
 from appproxy.errors import ConfigError
 from appproxy.http.addresses import ExternalURL, InternalURL
 from appproxy.http.translate import Atlas, Translation
@@ -30,6 +30,18 @@ from appproxy.sso.none import NoSignOn
 
 #: ``appproxy.net.dial.dial`` with its reactor: host, port, factory, TLS, seconds.
 DialOrigin = Callable[[str, int, Callable[[Any], Any], ClientTLS | None, float], Coroutine["Deferred[Any]", Any, Any]]
+
+
+class OriginKey(msgspec.Struct, frozen=True):
+    """What connections must have in common to be used for each other's requests."""
+
+    application: str
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}"
 
 
 #: With the application that they were made for.

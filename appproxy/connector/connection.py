@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IProtocol, IPushProducer, ITCPTransport
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from appproxy.connector.deadlines import NEVER, Deadlines
 from appproxy.connector.exchange import Asked, OriginResponse, Pipe, RequestBody
@@ -40,17 +40,34 @@ class _Gone:
 
     __slots__ = ()
 
-    def _nothing(self, *_: object) -> None:
+    def write(self, data: bytes) -> None:
         pass
 
-    write = abortConnection = loseConnection = loseWriteConnection = _nothing
-    pauseProducing = resumeProducing = registerProducer = unregisterProducer = _nothing
+    def abortConnection(self) -> None:
+        pass
+
+    def loseConnection(self) -> None:
+        pass
+
+    def loseWriteConnection(self) -> None:
+        pass
+
+    def pauseProducing(self) -> None:
+        pass
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        pass
+
+    def unregisterProducer(self) -> None:
+        pass
 
 
 _GONE = _Gone()
 
 
-@implementer(IProtocol, IHalfCloseableProtocol, IConsumer, IPushProducer)
 class OriginConnection:
     """One connection of a pool.
 
@@ -183,7 +200,8 @@ class OriginConnection:
         self.transport = transport
         self._deadlines.watch(self)
 
-    connectionMade = makeConnection
+    def connectionMade(self) -> None:
+        """IProtocol: told by nobody, since :meth:`makeConnection` is ours."""
 
     def dataReceived(self, data: bytes) -> None:
         """IProtocol: the origin said something."""
@@ -379,3 +397,6 @@ class OriginConnection:
                 self._pool.ask_afresh(asked)  # at most once: the new one has not been used
             else:
                 asked.fail(failure)
+
+
+classImplements(OriginConnection, IProtocol, IHalfCloseableProtocol, IConsumer, IPushProducer)

@@ -16,8 +16,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import Iterable
 
 from appproxy.errors import ConfigError
-from appproxy.net.failures import ConnectFailed, DnsFailed, TlsFailed
-from appproxy.net.secure import explain
+from appproxy.net.failures import ConnectFailed, DnsFailed, TlsFailed, explain
 from appproxy.net.tls import is_address
 
 _TOKEN = re.compile(r"apt1\.[A-Za-z0-9_-]{16,}\.([A-Za-z0-9_-]{43})")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -38,18 +37,6 @@ KEEP_SECONDS: Final = 60.0
 Dial = Callable[[Callable[[Any], Any]], Coroutine["Deferred[Any]", Any, Any]]
 
 
-class OriginKey(msgspec.Struct, frozen=True):
-    """What connections must have in common to be used for each other's requests."""
-
-    application: str
-    scheme: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.host}:{self.port}"
-
-
 class Pool:
     """All connections of one application to one origin that are shared, or the one that belongs to a single client.
 
@@ -62,7 +49,7 @@ class Pool:
         "_timeouts", "_waiting", "first_byte", "idle", "keep", "name", "shared", "total", "upgraded_idle", "url",
     )  # fmt: skip
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,

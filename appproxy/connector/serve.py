@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
@@ -44,7 +44,7 @@ class Serving:
     :param record: writes the access records.
     """
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(
         self, assignments: Assignments, origins: Origins, clock: Any, deadlines: Deadlines, record: Record

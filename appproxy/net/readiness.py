@@ -10,14 +10,14 @@ Also, an error or hang-up is not guessed about: the descriptor is asked to do wh
 from __future__ import annotations
 
 import select
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 #: Events handled in one turn of the reactor; the kernel hands out the others in the next.
 EVENTS_PER_TURN = 256
@@ -26,11 +26,10 @@ _IN = select.EPOLLIN
 _OUT = select.EPOLLOUT
 
 
-@implementer(IReadDescriptor)
 class Readiness:
     """The descriptors that one reactor watches for us; it is registered there only while there are any."""
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -123,6 +122,9 @@ class Readiness:
         """The reactor is shutting down: so are all."""
         for number, descriptor in list(self._watched.items()):
             self._lose(number, descriptor, Failure(ConnectionLost("shutting down")))
+
+
+classImplements(Readiness, IReadDescriptor)
 
 
 _OF_REACTOR: WeakKeyDictionary[Any, Readiness] = WeakKeyDictionary()

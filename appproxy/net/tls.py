@@ -19,14 +19,19 @@ from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
 from appproxy.errors import ConfigError
-from appproxy.net.failures import TlsFailed
-from appproxy.net.secure import SecureSocket, explain
+from appproxy.net.failures import TlsFailed, explain
 
 #: The ciphers of TLS 1.2; those of 1.3 are all good.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 ALPN = ("http/1.1",)
 #: The same of a listener that speaks HTTP/2, too, and would rather.
 ALPN_WITH_HTTP2 = ("h2", *ALPN)
+
+
+class SecureSocket(ssl.SSLSocket):
+    """A TLS socket that remembers the server name asked for; set by the contexts made here."""
+
+    sni: str = ""
 
 
 def _harden(context: ssl.SSLContext, protocols: Sequence[str] = ALPN) -> ssl.SSLContext:

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 from typing import Protocol as Interface
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -37,7 +37,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from appproxy.net.readiness import readiness_of
 from appproxy.net.sockets import Address, ConnectedSocket, is_internet
@@ -95,7 +95,6 @@ class Owner(Interface):
         """The connection is gone, or (*transport.protocol* is None) never became ready; told once."""
 
 
-@implementer(ITCPTransport, IConsumer, IPushProducer, IReadWriteDescriptor)
 class SocketTransport(ConnectedSocket):
     """One connected TCP or Unix socket, accepted or dialled.
 
@@ -129,7 +128,7 @@ class SocketTransport(ConnectedSocket):
         "protocol",
     )
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(self, reactor: Any, connected: socket.socket, owner: Owner, peer: Address) -> None:
         """Take over *connected*, a non-blocking socket that nobody else uses; nothing happens before :meth:`start`."""
@@ -556,3 +555,6 @@ class SocketTransport(ConnectedSocket):
     def logPrefix(self) -> str:
         """Name the protocol in lines that the reactor logs."""
         return type(self.protocol).__name__
+
+
+classImplements(SocketTransport, ITCPTransport, IConsumer, IPushProducer, IReadWriteDescriptor)

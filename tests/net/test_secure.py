@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 
 from appproxy.net import transport
 from appproxy.net.failures import TlsFailed
-from appproxy.net.secure import LONE_RECORDS, RECORD_SIZE, SMALL_RECORD, close_notify, explain
+from appproxy.net.secure import LONE_RECORDS, RECORD_SIZE, SMALL_RECORD, close_notify
 from tests.net.kit import HalfRecorder, Link, Recorder, soon, until
 from tests.net.test_transport import LARGE
 
@@ -421,13 +421,3 @@ class TestOpenSSLClient:
         output = await self._talk(tls_link, b"K\n", b"answer\n", options=["-tls1_3"])
         assert b"KEYUPDATE" in output
         assert b"ANSWER" in output
-
-
-def test_explanations() -> None:
-    """Common failures have a sentence; the others keep OpenSSL's words."""
-    error = ssl.SSLError(1, "[SSL: HTTP_REQUEST] http request")
-    error.reason = "HTTP_REQUEST"
-    assert "plain HTTP" in explain(error)
-    error.reason = "SOMETHING_NEW"
-    assert explain(error) == "something new"
-    assert "broke off" in explain(ssl.SSLEOFError(8, "EOF"))
