@@ -289,7 +289,7 @@ class SocketTransport(ConnectedSocket):
 
     # Writing
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send *data* now, as much as the kernel takes; the rest waits.  Ignored once this half is closing."""
         if not self._writable or not data:
             return
@@ -311,7 +311,7 @@ class SocketTransport(ConnectedSocket):
         """Send several pieces as one."""
         self.write(b"".join(data))
 
-    def _wait(self, data: bytes, sent: int) -> None:
+    def _wait(self, data: bytes | bytearray | memoryview, sent: int) -> None:
         """Buffer what the kernel did not take; hold the producer back above the high-water mark."""
         if type(data) is not bytes:
             data = bytes(data)  # its owner may change it
