@@ -116,6 +116,7 @@ class SecureTransport(SocketTransport):
         except BaseException:
             secured.close()
             raise
+        self._recv = secured.read  # all that its "recv" would do
         self._send = self._encrypt
         self._check = check
         self._choose = choose
@@ -165,7 +166,7 @@ class SecureTransport(SocketTransport):
             self._socket = context.wrap_socket(
                 plain, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
             )
-            self._recv = self._socket.recv
+            self._recv = self._socket.read
         return True
 
     def _shake_hands(self) -> None:

@@ -136,7 +136,7 @@ class SocketTransport(ConnectedSocket):
         self._reactor = reactor
         self._watch = readiness_of(reactor)
         self._owner = owner
-        self._recv = connected.recv
+        self._recv: Callable[[int], bytes] = connected.recv
         self._send: Callable[[Any], int] = connected.send
         self._queue: deque[bytes | memoryview] = deque()
         self._buffered = 0
