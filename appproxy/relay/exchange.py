@@ -18,13 +18,17 @@ _DOCUMENTS = frozenset({b"document", b"iframe", b"frame", b"fencedframe", b""})
 class PayloadTooLarge(AppproxyError):
     """The request body is longer than this address takes."""
 
-    code, status, side = "payload-too-large", 413, Side.CLIENT
+    code = "payload-too-large"
+    status = 413
+    side = Side.CLIENT
 
 
 class ClientGone(AppproxyError):
     """The client went away before its request was done with; nobody hears the answer."""
 
-    code, status, side = "client-gone", 400, Side.CLIENT
+    code = "client-gone"
+    status = 400
+    side = Side.CLIENT
 
 
 def is_navigation(method: bytes, known: Mapping[bytes, Sequence[bytes]]) -> bool:
@@ -43,6 +47,18 @@ def is_navigation(method: bytes, known: Mapping[bytes, Sequence[bytes]]) -> bool
     if method not in (b"GET", b"HEAD") or b"x-requested-with" in known:
         return False
     return any(b"text/html" in value.lower() for value in known.get(b"accept", ()))
+
+
+def is_same_origin_post(head: RequestHead, origin: str) -> bool:
+    """Whether this is a POST made by one of our own pages at *origin*; no page makes a browser lie here."""
+    if head.method != b"POST":
+        return False
+    origins, sites = head.known.get(b"origin"), head.known.get(b"sec-fetch-site")
+    ours = [origin.encode("ascii")]
+    if sites:
+        # A page with Referrer-Policy: no-referrer, as ours are, posts with "Origin: null".
+        return sites == [b"same-origin"] and origins in (None, ours, [b"null"])
+    return origins == ours
 
 
 class Exchange(ABC):
@@ -80,16 +96,8 @@ class Exchange(ABC):
 
     @property
     def same_origin_post(self) -> bool:
-        """Whether this is a POST made by one of our own pages on this very host; no page makes a browser lie here."""
-        if self.head.method != b"POST":
-            return False
-        known = self.head.known
-        origins, sites = known.get(b"origin"), known.get(b"sec-fetch-site")
-        ours = [self.origin.encode("ascii")]
-        if sites:
-            # A page with Referrer-Policy: no-referrer, as ours are, posts with "Origin: null".
-            return sites == [b"same-origin"] and origins in (None, ours, [b"null"])
-        return origins == ours
+        """Whether this is a POST made by one of our own pages on this very host."""
+        return is_same_origin_post(self.head, self.origin)
 
     @abstractmethod
     async def read_body(self, limit: int) -> bytes:

@@ -50,7 +50,6 @@ def measure(requests: int = 20_000, clients: int = 16) -> float:
         sink = Sink()
         client.protocol.transport = sink
         sinks.append(client.protocol)
-    bench.pair.connector.message_received = lambda payload: None  # type: ignore[method-assign]
     request = get(more=BROWSER)
     head = encode_response(ResponseHead(200, b"OK", FIELDS))
     body = b"x" * 1024

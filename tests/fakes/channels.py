@@ -12,6 +12,7 @@ from appproxy.channel.stream import Stream
 from appproxy.errors import Side
 from appproxy.wire.connection import Connection
 from appproxy.wire.heads import Field, RequestHead, ResponseHead, Standing
+from appproxy.wire.limits import Limits
 
 
 class FakeTransport:
@@ -124,11 +125,13 @@ class RecordingOpener:
 class Pair:
     """A relay's and a connector's end of one channel, on one virtual clock."""
 
-    def __init__(self, opener: Any = None) -> None:
+    def __init__(self, opener: Any = None, limits: Limits | None = None) -> None:
+        """:param limits: those of the relay's end."""
         self.clock = Clock()
         self.opener = RecordingOpener() if opener is None else opener
         self.relay_owner, self.connector_owner = RecordingOwner(), RecordingOwner()
-        self.relay = Channel(self.clock, Connection(Side.RELAY, clock=self.clock.seconds), self.relay_owner)
+        connection = Connection(Side.RELAY, limits or Limits(), clock=self.clock.seconds)
+        self.relay = Channel(self.clock, connection, self.relay_owner)
         self.connector = Channel(
             self.clock, Connection(Side.CONNECTOR, clock=self.clock.seconds), self.connector_owner, self.opener
         )

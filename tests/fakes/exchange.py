@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from appproxy.http.addresses import canonical_path
 from appproxy.http.messages import Field, RequestHead
-from appproxy.relay.exchange import Exchange, PayloadTooLarge
+from appproxy.relay.exchange import PayloadTooLarge, is_navigation, is_same_origin_post
 
 #: What a browser sends when somebody follows a link or types an address.
 NAVIGATES = ((b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Dest", b"document"), (b"Accept", b"text/html"))
@@ -14,8 +14,8 @@ NAVIGATES = ((b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Dest", b"document"),
 FETCHES = ((b"Sec-Fetch-Mode", b"cors"), (b"Sec-Fetch-Dest", b"empty"), (b"Accept", b"*/*"))
 
 
-class FakeExchange(Exchange):
-    """A request of a client.
+class FakeExchange:
+    """A request of a client: what :class:`appproxy.relay.exchange.Exchange` tells and does.
 
     :param url: the absolute address that the client uses; whatever follows the authority is the target, as it is.
     :param cookies: the relay's own cookies, by name.
@@ -49,6 +49,21 @@ class FakeExchange(Exchange):
         self.status = 0
         self.fields: list[Field] = []
         self.body = b""
+
+    @property
+    def navigation(self) -> bool:
+        """Whether a person is looking at the answer."""
+        return is_navigation(self.head.method, self.head.known)
+
+    @property
+    def origin(self) -> str:
+        """Scheme and authority."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def same_origin_post(self) -> bool:
+        """Whether one of our own pages made it."""
+        return is_same_origin_post(self.head, self.origin)
 
     def substitute(self, head: RequestHead, body: bytes) -> None:
         """Stand for another request."""

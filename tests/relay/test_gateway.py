@@ -13,7 +13,7 @@ from appproxy.relay.catalog import Catalog
 from appproxy.relay.connectors.attachments import Attachment
 from appproxy.wire.frames import Code
 from appproxy.wire.heads import ResponseHead
-from appproxy.wire.misuse import TooManyStreams
+from appproxy.wire.limits import Limits
 from tests.fakes.channels import Pair
 from tests.fakes.fronts import APPLICATIONS, COOKIE, Bench, FakeSession, get
 
@@ -464,9 +464,12 @@ class GatewayTests(SynchronousTestCase):
     @pytest.mark.feature("HTTP-9")
     def test_a_full_channel_is_503(self) -> None:
         """Where every channel has all the streams that it may, the answer is 503 and nothing was delivered."""
-
-        def full(*_: object) -> int:
-            raise TooManyStreams("1000 are open")
-
-        self.patch(self.bench.pair.relay, "open", full)
-        self.assertIn(b"connector-busy connector channel", self.asked(get()))
+        bench = Bench(pair=Pair(limits=Limits(max_streams=1)))
+        first, second = bench.client(), bench.client()
+        for client in (first, second):
+            bench.sends(client, get())
+        self.assertEqual(first.take(), b"")
+        answer = second.take()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 503 "), answer)
+        self.assertIn(b"connector-busy connector channel", answer)
+        self.assertEqual(len(bench.pair.opener.streams), 1)
