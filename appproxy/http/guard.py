@@ -26,7 +26,9 @@ _BY_TLS, _IN_THE_CLEAR = (_VIA, HSTS), (_VIA,)
 class UnsafeAnswer(AppproxyError):
     """The connector passed on an answer that is not well-formed HTTP."""
 
-    code, status, side = "unsafe-answer", 502, Side.CONNECTOR
+    code = "unsafe-answer"
+    status = 502
+    side = Side.CONNECTOR
 
 
 class _Plan:

@@ -43,36 +43,22 @@ class MalformedMessage(Exception):
 class UnsafeHead(AppproxyError):
     """A head that was about to be written would not have been one well-formed head."""
 
-    code, status = "unsafe-head", 502
+    code = "unsafe-head"
+    status = 502
 
 
 class LengthMismatch(AppproxyError):
     """The body is longer or shorter than the head announced."""
 
-    code, status = "length-mismatch", 502
+    code = "length-mismatch"
+    status = 502
 
 
 class OutOfTurn(AppproxyError):
     """A part of a message was written where it cannot stand; a fault of ours."""
 
-    code, status = "out-of-turn", 500
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of a message, besides its body, is believed to be honest.  Sizes in bytes."""
-
-    #: First line and fields together; more is 431.
-    head: int = 64 * 1024
-    #: Field lines in one head; more is 431.
-    fields: int = 200
-    #: The request target; more is 414.
-    target: int = 32 * 1024
-    #: Trailer section of a chunked body.
-    trailers: int = 16 * 1024
-    #: Rest of a request body that is read and dropped so that an early answered connection can live on.
-    drain: int = 64 * 1024
-    #: Interim (1xx) answers to one request; an origin that sends more is hostile.
-    informational: int = 16
+    code = "out-of-turn"
+    status = 500
 
 
 class RequestHead(msgspec.Struct):

@@ -28,7 +28,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
 from appproxy.http.intake import BrokenConnection, Code, Intake
-from appproxy.http.messages import Limits
+from appproxy.http.limits import Limits
 from appproxy.http.pseudo import HeadReader
 from appproxy.http.server_stream import Cancelled, Event, Opened, ServerStream
 from appproxy.http.serving import BadRequest

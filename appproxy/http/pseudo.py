@@ -13,10 +13,10 @@ from hpack import NeverIndexedHeaderTuple
 
 from appproxy.http.addresses import MalformedHost, canonical_host
 from appproxy.http.bodies import keep_allowed_trailers
+from appproxy.http.limits import Limits
 from appproxy.http.messages import (
     FRAMING,
     Field,
-    Limits,
     MalformedMessage,
     RequestHead,
     UnsafeHead,

@@ -15,10 +15,10 @@ import msgspec
 
 from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http.bodies import BodyWriter, ChunkedReader
+from appproxy.http.limits import Limits
 from appproxy.http.messages import (
     Field,
     FieldLines,
-    Limits,
     MalformedMessage,
     OutOfTurn,
     ResponseHead,
@@ -43,7 +43,10 @@ _MAX_REMEMBERED = 8 * 1024
 class BadResponse(AppproxyError):
     """The origin sent something that is not strictly HTTP/1.x."""
 
-    code, status, side, phase = "bad-response", 502, Side.ORIGIN, Phase.FIRST_BYTE
+    code = "bad-response"
+    status = 502
+    side = Side.ORIGIN
+    phase = Phase.FIRST_BYTE
 
 
 class Truncated(BadResponse):

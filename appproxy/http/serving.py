@@ -16,9 +16,9 @@ import msgspec
 from appproxy.errors import AppproxyError, Side
 from appproxy.http.addresses import MalformedHost, canonical_host
 from appproxy.http.bodies import BodyWriter, ChunkedReader
+from appproxy.http.limits import Limits
 from appproxy.http.messages import (
     Field,
-    Limits,
     MalformedMessage,
     OutOfTurn,
     RequestHead,
@@ -53,7 +53,8 @@ _CODES = {
 class BadRequest(AppproxyError):
     """The client sent something that is not strictly HTTP/1.x, or more of it than is allowed."""
 
-    code, side = "bad-request", Side.CLIENT
+    code = "bad-request"
+    side = Side.CLIENT
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)

@@ -28,7 +28,9 @@ _SOURCE = re.compile(rb"https?://[^\s;,'\"]+", re.IGNORECASE)
 class UnpublishedDestination(AppproxyError):
     """The request names a destination that is not published, or that can be read in more than one way."""
 
-    code, status, side = "unpublished-destination", 403, Side.CLIENT
+    code = "unpublished-destination"
+    status = 403
+    side = Side.CLIENT
 
 
 class _Moves:

@@ -8,7 +8,7 @@ import stat
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 from twisted.logger import Logger
@@ -45,7 +45,7 @@ class Clock(Protocol):
         """Call after *delay* seconds."""
 
 
-class _Record(msgspec.Struct, gc=False):
+class _Record(msgspec.Struct):
     """A record as JSON has it."""
 
     time: str
@@ -79,7 +79,7 @@ class AccessLog:
     :raises ConfigError: the file cannot be opened.
     """
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(self, path: str, clock: Clock, *, json: bool = False, epoch: Callable[[], float] = time.time) -> None:
         self.dropped = 0

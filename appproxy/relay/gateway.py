@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -50,19 +50,28 @@ MAX_ATTEMPTS = 3
 class NoApplication(AppproxyError):
     """Nothing is published at this address."""
 
-    code, status, side, phase = "no-application", 404, Side.CLIENT, Phase.REQUEST
+    code = "no-application"
+    status = 404
+    side = Side.CLIENT
+    phase = Phase.REQUEST
 
 
 class UnderMaintenance(AppproxyError):
     """Somebody is working on the application."""
 
-    code, status, side, phase = "maintenance", 503, Side.RELAY, Phase.POLICY
+    code = "maintenance"
+    status = 503
+    side = Side.RELAY
+    phase = Phase.POLICY
 
 
 class NotAssigned(AppproxyError):
     """The user is signed in but not assigned to this application."""
 
-    code, status, side, phase = "refused", 403, Side.CLIENT, Phase.POLICY
+    code = "refused"
+    status = 403
+    side = Side.CLIENT
+    phase = Phase.POLICY
 
 
 class PreAuthentication(Protocol):
@@ -129,7 +138,7 @@ class Gateway:
     :param record: is told of every finished exchange, with application, user, connector, cause and bytes up and down.
     """
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,

@@ -23,7 +23,8 @@ from appproxy.config.relay import RelayConfig
 from appproxy.errors import AppproxyError, ConfigError
 from appproxy.http.forwarded import TrustedProxies
 from appproxy.http.guard import HSTS
-from appproxy.http.messages import Field, Limits
+from appproxy.http.limits import Limits
+from appproxy.http.messages import Field
 from appproxy.http.serving import BadRequest
 from appproxy.logs import AccessLog, attach
 from appproxy.net.certificates import Certificates
@@ -42,7 +43,8 @@ from appproxy.relay.connectors.enrolment import PATH as ENROLMENT_PATH
 from appproxy.relay.connectors.enrolment import Enrolment
 from appproxy.relay.following import Following
 from appproxy.relay.front.client_exchange import ClientExchange
-from appproxy.relay.front.http1 import Front, FrontSettings, Patience
+from appproxy.relay.front.http1 import Front, FrontSettings
+from appproxy.relay.front.patience import Patience
 from appproxy.relay.gateway import RESERVED, Gateway, NoApplication, NotAssigned
 from appproxy.relay.node import LEASE_SECONDS, NodeName
 from appproxy.relay.people.identification import Identification
@@ -268,7 +270,7 @@ class RelayService(Service):
             settings = self._front(self._gateway.respond, secure, proxies)
             self._listening.append(
                 listen(
-                    self._reactor, address, lambda _, s=settings: Front(s), clients,  # type: ignore[misc]
+                    self._reactor, address, _serving(settings), clients,
                     limits=per_client, introduced_by=introduced_by, by_alpn=self._multiplexed(settings),
                     by_name=lambda: clients.asking if self._gateway.catalog.asks_for_certificates else None,
                 )
@@ -276,15 +278,13 @@ class RelayService(Service):
         door = self._front(self._answer_connector, secure=True)
         self._listening.append(
             listen(
-                self._reactor, config.connectors, lambda _: Front(door), connectors, where="listen.connectors",
+                self._reactor, config.connectors, _serving(door), connectors, where="listen.connectors",
                 limits=per_client,
             )
         )  # fmt: skip
         assert config.admin is not None  # the configuration's reader gave it a place
         local = self._front(self._admin.respond, secure=False)
-        self._listening.append(
-            listen(self._reactor, config.admin, lambda _: Front(local), where="listen.admin", mode=0o600)
-        )
+        self._listening.append(listen(self._reactor, config.admin, _serving(local), where="listen.admin", mode=0o600))
 
     def _multiplexed(self, settings: FrontSettings) -> dict[str, Callable[[Address], Protocol]]:
         """The front for HTTP/2, where that is wanted: only then what it needs is asked for."""
@@ -414,6 +414,11 @@ class RelayService(Service):
             settings.sweep()
         self._channels.note_store_age(self._reactor.seconds() - self._store.answered_at)
         notify("WATCHDOG=1")
+
+
+def _serving(settings: FrontSettings) -> Callable[[Address], Any]:
+    """Makes the protocol of each connection of a listener."""
+    return lambda _: Front(settings)
 
 
 async def _nothing_here(exchange: ClientExchange) -> None:

@@ -20,7 +20,10 @@ _EXPECT = frozenset({b"expect"})
 class LoopDetected(AppproxyError):
     """The request comes back again and again: the application's internal URL leads to the relay itself."""
 
-    code, status, side, phase = "loop-detected", 508, Side.RELAY, Phase.REQUEST
+    code = "loop-detected"
+    status = 508
+    side = Side.RELAY
+    phase = Phase.REQUEST
 
 
 def upward_head(

@@ -14,7 +14,8 @@ from appproxy.errors import AppproxyError
 from appproxy.identity import Identity
 from appproxy.relay.catalog import Catalog
 from appproxy.relay.connectors.attachments import Attachment, Attachments
-from appproxy.relay.front.http1 import Front, FrontSettings, Patience
+from appproxy.relay.front.http1 import Front, FrontSettings
+from appproxy.relay.front.patience import Patience
 from appproxy.relay.gateway import Gateway
 from appproxy.tasks import Tasks
 from tests.fakes.channels import Pair

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from appproxy.http.intake import BrokenConnection
-from appproxy.http.messages import Limits
+from appproxy.http.limits import Limits
 from appproxy.http.multiplexed import MultiplexedConversation
 from appproxy.http.server_stream import Opened, Refused
 from tests.fakes.http2 import (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.http.intake import BrokenConnection, Code
-from appproxy.http.messages import Limits
+from appproxy.http.limits import Limits
 from appproxy.http.multiplexed import CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW, MultiplexedConversation
 from appproxy.http.server_stream import Came, Cancelled, Ended, Opened, Refused
 from tests.fakes.http2 import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hpack import NeverIndexedHeaderTuple
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.http.messages import Field, Limits, UnsafeHead
+from appproxy.http.limits import Limits
+from appproxy.http.messages import Field, UnsafeHead
 from appproxy.http.pseudo import HeadReader, check_fields, lowered, response_fields
 from appproxy.http.serving import BadRequest, RequestBegun
 from appproxy.http.websocket import Handshake

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.http.messages import Field, LengthMismatch, Limits, OutOfTurn, UnsafeHead
+from appproxy.http.limits import Limits
+from appproxy.http.messages import Field, LengthMismatch, OutOfTurn, UnsafeHead
 from appproxy.http.requesting import (
     BadResponse,
     BodyReceived,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.http.messages import LengthMismatch, Limits, OutOfTurn, UnsafeHead
+from appproxy.http.limits import Limits
+from appproxy.http.messages import LengthMismatch, OutOfTurn, UnsafeHead
 from appproxy.http.serving import (
     BadRequest,
     BodyReceived,

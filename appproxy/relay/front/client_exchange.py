@@ -35,7 +35,7 @@ class Taker(Protocol):
     def body_received(self, data: bytes) -> None:
         """Some of it."""
 
-    def body_ended(self, trailers: list[Field]) -> None:
+    def body_ended(self, trailers: Sequence[Field]) -> None:
         """All of it has come."""
 
     def client_lost(self) -> None:
@@ -252,7 +252,7 @@ class ClientExchange(Exchange):
         #: The request goes on to its own end, also after a complete answer to it.
         self.lasting = False
         self._request_ended = begun.ended
-        self._trailers: list[Field] = []
+        self._trailers: Sequence[Field] = ()
         self._body: list[bytes] = []
         self.taker: Taker | None = None
         self._read: Deferred[bytes] | None = None
@@ -322,7 +322,7 @@ class ClientExchange(Exchange):
         """Let this request, which has no body of its own, stand for another of the same client."""
         self.head, self.length = head, len(body)
         self.reading = Reading(self._line.settings, head, self._line.client)
-        self._body, self._request_ended, self._trailers = [body] if body else [], True, []
+        self._body, self._request_ended, self._trailers = [body] if body else [], True, ()
 
     def body_received(self, data: bytes) -> None:
         """The front: some of the body came."""
@@ -335,7 +335,7 @@ class ClientExchange(Exchange):
             elif sum(map(len, self._body)) > self._read_limit:
                 self._wake_reader()
 
-    def body_ended(self, trailers: list[Field]) -> None:
+    def body_ended(self, trailers: Sequence[Field]) -> None:
         """The front: all of the body came."""
         self._request_ended = True
         self._trailers = trailers

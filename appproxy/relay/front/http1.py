@@ -13,22 +13,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from appproxy.http.addresses import AmbiguousPath, MalformedHost, canonical_host
 from appproxy.http.forwarded import TrustedProxies
-from appproxy.http.messages import TUNNEL_METHODS, Field, Limits
+from appproxy.http.limits import Limits
+from appproxy.http.messages import TUNNEL_METHODS, Field
 from appproxy.http.serving import BadRequest, BodyReceived, RequestBegun, ServerConversation
 from appproxy.relay.front.client_exchange import ClientExchange, Reading, Taker, reason_for
+from appproxy.relay.front.patience import Patience
 
 if TYPE_CHECKING:
     from appproxy.relay.connectors.pins import Pin
@@ -37,21 +38,6 @@ if TYPE_CHECKING:
 READ_AHEAD = 64 * 1024
 #: Seconds in which broken connections are told of only once.
 BROKEN_LOG_SECONDS = 60.0
-
-
-class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the front waits for clients, in seconds."""
-
-    #: For the first octet of the first request, and for the whole of any head.
-    head: float = 30.0
-    #: Between two requests on a kept connection.
-    keep_alive: float = 75.0
-    #: For the next octet of a request body, while somebody takes it.
-    body: float = 60.0
-    #: Octets of it that must come in a second, on average since *body* after its beginning; 0: any number.
-    body_rate: int = 240
-    #: For a client that stopped reading its answer.
-    write: float = 120.0
 
 
 class Attended(Protocol):
@@ -79,7 +65,7 @@ class FrontSettings:
     :ivar broken: HTTP/2 connections that were broken off because of what the client did, by code.
     """
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,
@@ -155,11 +141,10 @@ class FrontSettings:
             front.overdue()
 
 
-@implementer(IPushProducer, IHalfCloseableProtocol)
-class Front(TwistedProtocol):
+class Front:
     """One connection of a client."""
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
     transport: Any
 
     def __init__(self, settings: FrontSettings) -> None:
@@ -180,6 +165,11 @@ class Front(TwistedProtocol):
         self._latest = 0.0
         self._turning = False
         self._more = False
+
+    def makeConnection(self, transport: Any) -> None:
+        """Twisted: this is the connection."""
+        self.transport = transport
+        self.connectionMade()
 
     def connectionMade(self) -> None:
         """Twisted: a client came."""
@@ -465,3 +455,6 @@ class Front(TwistedProtocol):
 
     def stopProducing(self) -> None:
         """The transport is done with us; its loss is told separately."""
+
+
+classImplements(Front, IProtocol, IHalfCloseableProtocol, IPushProducer)

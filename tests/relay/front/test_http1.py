@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.http.forwarded import TrustedProxies
 from appproxy.relay.front.client_exchange import ClientExchange
-from appproxy.relay.front.http1 import READ_AHEAD, Patience
+from appproxy.relay.front.http1 import READ_AHEAD
+from appproxy.relay.front.patience import Patience
 from appproxy.wire.heads import ResponseHead
 from appproxy.wire.windows import INITIAL_WINDOW
 from tests.fakes.fronts import COOKIE, Bench, get
