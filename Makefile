@@ -11,7 +11,10 @@ NODE_HASH := $(shell sha256sum tests/live/node/package.json | cut -c1-12)
 PORT ?= 8443
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
-.PHONY: help demo demo-kerberos test lint packages bench features docs clean
+# Only tests.compiled compiles; what is installed here is editable.
+unexport APPPROXY_COMPILE APPPROXY_COMPILED
+
+.PHONY: help demo demo-kerberos test lint packages compiled bench features docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +22,7 @@ help:
 	@echo 'make demo-kerberos     the same with a Kerberos realm and an intranet that wants its tickets'
 	@echo 'make test              install what the tests need, then lint and run all tests'
 	@echo 'make lint              ruff, mypy and the order of the layers'
+	@echo 'make compiled          the package compiled as on a busy server, into build/compiled'
 	@echo 'make bench             measure what a request costs'
 	@echo 'make features          which rows of docs/features.rst the last make test has shown'
 	@echo 'make docs              the documentation, into build/docs'
@@ -30,8 +34,13 @@ demo: $(VENV)/.demo-$(HASH)
 demo-kerberos: $(VENV)/.kerberos-$(HASH)
 	@exec $(BIN)/python -m appproxy.demo --kerberos --port $(PORT)
 
+# First the rooms that have compiled modules, in these; then everything, with live tests starting the compiled programs.
 test: lint packages $(VENV)/.node-$(NODE_HASH) $(VENV)/.kerberos-tried-$(HASH)
-	@$(BIN)/pytest --features-file=.test-results/features.json
+	@$(BIN)/python -m tests.compiled --test; case $$? in \
+	0) export APPPROXY_COMPILED=build/compiled;; \
+	77) echo 'so everything is tested interpreted';; \
+	*) exit 1;; esac; \
+	$(BIN)/pytest --features-file=.test-results/features.json
 
 lint: $(VENV)/.test-$(HASH)
 	@$(BIN)/ruff check .
@@ -39,9 +48,13 @@ lint: $(VENV)/.test-$(HASH)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-packages:
-	@.ci/packages
+packages: | $(BIN)/python
+	@.ci/packages $(BIN)/python
 
+compiled: $(VENV)/.test-$(HASH)
+	@$(BIN)/python -m tests.compiled
+
+# What starts programs starts them compiled.
 bench: $(VENV)/.test-$(HASH)
 	@for each in tests/bench/bench_*.py; do \
 	echo "== $$each"; $(BIN)/python -m "$$(echo $${each%.py} | tr / .)" || exit 1; done

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import compiled
 from tests.features import FeatureResults
 from tests.logged_failures import LoggedFailures
 from tests.time_limit import TimeLimit
@@ -21,12 +22,26 @@ FAST_SECONDS, LIVE_SECONDS = 30.0, 120.0
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ours to pytest's options."""
     parser.addoption("--features-file", metavar="FILE", help="write which rows of docs/features.rst were tested")
+    parser.addoption("--only-compiled", action="store_true", help="refuse to test modules that could be compiled")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep results by feature when asked to."""
+    """Keep results by feature when asked to; refuse to test what was compiled from other sources than these."""
     if path := config.getoption("--features-file"):
         config.pluginmanager.register(FeatureResults(Path(path)), "feature-results")
+    if config.getoption("--only-compiled") and (interpreted := compiled.find_interpreted()):
+        raise pytest.UsageError("not compiled: " + ", ".join(interpreted))
+    folder = compiled.find_folder()
+    if folder and not compiled.is_current(folder):
+        raise pytest.UsageError(f"{compiled.VARIABLE}: {folder} is not of these sources; make compiled")
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """Say what it is that is tested."""
+    said = ["in these tests: compiled"] if config.getoption("--only-compiled") else []
+    if any(item.get_closest_marker("live") for item in items):
+        said.append(f"programs that live tests start: {compiled.describe()}")
+    return said
 
 
 @pytest.hookimpl(trylast=True)

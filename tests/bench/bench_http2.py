@@ -1,6 +1,6 @@
 """What HTTP/2 costs: the same requests through the whole tunnel by HTTP/1.1 and by HTTP/2.
 
-``python -m tests.bench.bench_http2 [--rounds 3] [--requests 20000]``: 1 kB answers to a browser's requests with a
+``python -m tests.bench.bench_http2 [--rounds 3] [--requests 20000] [--interpreted]``: 1 kB answers to a browser's requests with a
 session, TLS, 64 requests under way, CPU µs of relay and connector per request, medians of rounds in turn; then 100 MB
 down and up.  Needs h2load, nginx and curl (Debian: nghttp2-client, nginx-light, curl).
 """
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests import compiled
 from tests.bench.bench_speed import BROWSER, SpeedBench, cpu_seconds
 
 #: Name, options of h2load.
@@ -59,10 +60,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--interpreted", action="store_true", help="measure what is not compiled")
     arguments = parser.parse_args()
     if missing := [name for name in ("nginx", "h2load", "curl", "openssl") if shutil.which(name) is None]:
         print(f"not measured: {', '.join(missing)} missing", file=sys.stderr)
         return 1
+    print(f"relay and connector: {compiled.choose(arguments.interpreted)}")
     with tempfile.TemporaryDirectory(prefix="appproxy-bench-") as name:
         bench = SpeedBench(Path(name))
         bench.deployment.listen_more = "http2 = true"

@@ -1,6 +1,6 @@
 """What Kerberos costs: tickets a second from a real KDC and from memory, and requests beside header single sign-on.
 
-``python -m tests.bench.bench_kerberos [--seconds 4]``.  Requests go to the same open pages of the same origin with
+``python -m tests.bench.bench_kerberos [--seconds 4] [--interpreted]``.  Requests go to the same open pages of the same origin with
 either method, so that only our own work differs, and then to pages where ``mod_auth_gssapi`` checks each ticket.
 Everything shares the machine: quote ratios.  Needs the packages of ``tests/live/kdc.py`` and wrk.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from appproxy.demo import apache, kdc
 from appproxy.sso.asking import OWN_CONFIG, Account, UserName, block_default_credentials
+from tests import compiled
 from tests.live.clients import FETCHES, Raw
 from tests.live.domain import SESSION, Domain
 from tests.live.kdc import CONNECTOR, ORIGIN_SPN, Lab
@@ -138,6 +139,7 @@ def main() -> None:
     """Measure and print; says what is missing."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--interpreted", action="store_true", help="measure what is not compiled")
     arguments = parser.parse_args()
     absent = kdc.missing() + apache.missing() + ([] if shutil.which("wrk") else ["wrk"])
     if absent:
@@ -150,6 +152,7 @@ def main() -> None:
         print(f"skipped, the extra kerberos is not installed: {missing}")
         return
     del gssapi, krb5
+    print(f"relay and connector: {compiled.choose(arguments.interpreted)}")
     with Lab() as lab, tempfile.TemporaryDirectory() as folder:
         lab.start()
         tickets(lab)

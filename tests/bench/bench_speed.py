@@ -1,8 +1,10 @@
 """Requests per second and CPU of the whole tunnel beside nginx as an https reverse proxy on the same origin.
 
-``python -m tests.bench.bench_speed [--rounds 3] [--seconds 3]``: 1 kB answers, 64 keep-alive connections, TLS front,
-TLS channel, signed-in session, header single sign-on, access records at both ends.  References are measured in turn in
-the same run; figures are medians; quote ratios only.  Needs nginx and wrk (Debian: nginx-light, wrk).
+``python -m tests.bench.bench_speed [--rounds 3] [--seconds 3] [--interpreted]``: 1 kB answers, 64 keep-alive
+connections, TLS front, TLS channel, signed-in session, header single sign-on, access records at both ends.  What is
+measured is what is deployed where it matters, the compiled package; it is built first unless it is there and current.
+References are measured in turn in the same run; figures are medians; quote ratios only.  Needs nginx and wrk (Debian:
+nginx-light, wrk).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from appproxy.identity import Identity
 from appproxy.store import sessions
 from appproxy.store.interface import Database
 from appproxy.store.records import SessionRecord
+from tests import compiled
 from tests.live.programs import Deployment, Program, free_ports, listens
 
 CONNECTIONS = 64
@@ -231,10 +234,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--interpreted", action="store_true", help="measure what is not compiled")
     arguments = parser.parse_args()
     if missing := [name for name in ("nginx", "wrk", "curl", "openssl") if shutil.which(name) is None]:
         print(f"not measured: {', '.join(missing)} missing", file=sys.stderr)
         return 1
+    print(f"relay and connector: {compiled.choose(arguments.interpreted)}")
     with tempfile.TemporaryDirectory(prefix="appproxy-bench-") as name:
         bench = SpeedBench(Path(name))
         with bench.deployment:

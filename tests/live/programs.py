@@ -18,9 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests import compiled
+
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent.parent
 READY_SECONDS = 20.0
+#: Programs of the package: started compiled where that is asked for.
+OURS = (BIN / "twistd", BIN / "appproxy")
 
 
 def free_ports(count: int) -> list[int]:
@@ -51,6 +55,15 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def own_environment() -> dict[str, str]:
+    """The environment of a program of ours: where ``APPPROXY_COMPILED`` names a folder, it is imported from there."""
+    environ = dict(os.environ)
+    environ.pop(compiled.VARIABLE, None)
+    if folder := compiled.find_folder():
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), environ.get("PYTHONPATH"))))
+    return environ
+
+
 class Program:
     """One process, with what it wrote in *log*."""
 
@@ -59,6 +72,7 @@ class Program:
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
+        inherited = own_environment() if arguments[0] in OURS else os.environ
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [str(each) for each in arguments],
@@ -66,7 +80,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environ or {})},
+                env={**inherited, "PYTHONUNBUFFERED": "1", **(environ or {})},
             )
 
     @property
@@ -192,7 +206,7 @@ access_log = "relay-access.log"
             capture_output=True,
             text=True,
             timeout=30,
-            env={**os.environ, "APPPROXY_ADMIN_SOCKET": str(self.socket)},
+            env={**own_environment(), "APPPROXY_ADMIN_SOCKET": str(self.socket)},
         )
         assert result.returncode == code, (arguments, result.returncode, result.stdout, result.stderr)
         return result.stdout if code == 0 else result.stderr

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.live.domain import Domain
-from tests.live.programs import BIN
+from tests.live.programs import BIN, own_environment
 from tests.live.samba import DirectoryLab, require
 
 require()
@@ -105,6 +105,7 @@ def test_accounts_that_lack_something(
                 "--applications", applications, "--application", "part", "--user", "alice",
             ],
             cwd=folder,
+            env=own_environment(),
             capture_output=True,
             text=True,
             timeout=60,

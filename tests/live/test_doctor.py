@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.live.kdc import ORIGIN_SPN, Lab, require
-from tests.live.programs import BIN
+from tests.live.programs import BIN, own_environment
 
 require()
 pytestmark = [pytest.mark.live, pytest.mark.feature("CON-9")]
@@ -59,6 +59,7 @@ class Patient:
         done = subprocess.run(
             [*command, "--applications", "applications.toml", *arguments],
             cwd=self.folder,
+            env=own_environment(),
             capture_output=True,
             text=True,
             timeout=60,

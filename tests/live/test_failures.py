@@ -16,7 +16,7 @@ import pytest
 
 from tests.bench.bench_speed import PROVIDER, signed_in
 from tests.live.clients import FETCHES, Answer, Raw
-from tests.live.programs import BIN, Program, free_ports, until
+from tests.live.programs import BIN, Program, free_ports, own_environment, until
 from tests.live.stack import OPEN, Stack
 
 pytestmark = pytest.mark.live
@@ -354,7 +354,7 @@ def _enrol(stack: Stack, state: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [BIN / "appproxy", "connector", "enrol", "--relay", stack.connect_url, "--token-file", "token",
          "--state-dir", state, "--name", state.name],
-        cwd=stack.folder, capture_output=True, text=True, timeout=30, check=False,
+        cwd=stack.folder, env=own_environment(), capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
 
 

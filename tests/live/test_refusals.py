@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import sqlite3
@@ -14,7 +13,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.certificates import Authority
-from tests.live.programs import BIN, free_ports
+from tests.live.programs import BIN, free_ports, own_environment
 
 pytestmark = pytest.mark.live
 
@@ -38,7 +37,7 @@ class RefusalTestCase(SynchronousTestCase):
         ended = subprocess.run(
             [BIN / "twistd", "-n", "--pidfile=", self.program, "--config", config],
             capture_output=True, text=True, timeout=30, check=False, cwd=self.folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
+            env={**own_environment(), "PYTHONUNBUFFERED": "1", **environ},
         )  # fmt: skip
         said = ended.stdout + ended.stderr
         self.assertEqual(ended.returncode, 1, said)
