@@ -1,8 +1,8 @@
 """What Kerberos costs: tickets a second from a real KDC and from memory, and requests beside header single sign-on.
 
-``python -m tests.bench.bench_kerberos [--seconds 4] [--interpreted]``.  Requests go to the same open pages of the same origin with
-either method, so that only our own work differs, and then to pages where ``mod_auth_gssapi`` checks each ticket.
-Everything shares the machine: quote ratios.  Needs the packages of ``tests/live/kdc.py`` and wrk.
+``python -m tests.bench.bench_kerberos [--seconds 4] [--interpreted]``.  Requests go to the same open pages of the same
+origin with either method, so that only our own work differs, and then to pages where ``mod_auth_gssapi`` checks each
+ticket.  Everything shares the machine: quote ratios.  Needs the packages of ``tests/live/kdc.py`` and wrk.
 """
 
 from __future__ import annotations
