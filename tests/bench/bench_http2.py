@@ -1,8 +1,8 @@
 """What HTTP/2 costs: the same requests through the whole tunnel by HTTP/1.1 and by HTTP/2.
 
 ``python -m tests.bench.bench_http2 [--rounds 3] [--requests 20000] [--interpreted]``: 1 kB answers to a browser's
-requests with a session, TLS, 64 requests under way, CPU µs of relay and connector per request, medians of rounds in turn;
-then 100 MB down and up.  Needs h2load, nginx and curl (Debian: nghttp2-client, nginx-light, curl).
+requests with a session, TLS, 64 requests under way, CPU µs of relay and connector per request, medians of rounds in
+turn; then 100 MB down and up.  Needs h2load, nginx and curl (Debian: nghttp2-client, nginx-light, curl).
 """
 
 from __future__ import annotations
