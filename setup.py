@@ -31,8 +31,6 @@ COMPILED = """
     wire: connection misuse receiving writing
     : tasks
 """
-
-
 #: mypyc is part of it.  The next major version may find other mistakes.
 COMPILER = "mypy >= 2.4, < 3"
 
