@@ -7,7 +7,7 @@ wire connection, whose queues are bounded by credit, so the pause reaches every 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
@@ -22,18 +22,18 @@ from appproxy.wire.heads import RequestHead
 from appproxy.wire.misuse import ChannelViolation
 
 #: How often the channel looks whether it heard anything; silence is measured in these.
-TICK_SECONDS = 2.5
+TICK_SECONDS: Final = 2.5
 #: Ticks of silence before a PING is sent (10 s) and before the peer counts as dead (15 s).
-PING_TICKS = 4
-DEAD_TICKS = 6
+PING_TICKS: Final = 4
+DEAD_TICKS: Final = 6
 #: A message leaves before its turn ends once so many writes wait for it.
-WAKES_PER_MESSAGE = 16
+WAKES_PER_MESSAGE: Final = 16
 #: Messages that leave in one turn; the rest waits for the next, so that nobody else does.
-MESSAGES_PER_TURN = 4
+MESSAGES_PER_TURN: Final = 4
 #: What a PING says that measures the path; those after silence count.
-_MEASURING = b"the path"
+_MEASURING: Final = b"the path"
 #: A peer that does not answer our close is cut off after this long.
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS: Final = 2.0
 
 
 class Clock(Protocol):

@@ -8,7 +8,7 @@ for pauses the socket.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IProtocol, IPushProducer, ITCPTransport
 from twisted.python.failure import Failure
@@ -65,7 +65,7 @@ class _Gone:
         pass
 
 
-_GONE = _Gone()
+_GONE: Final = _Gone()
 
 
 class OriginConnection:

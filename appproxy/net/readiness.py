@@ -10,7 +10,7 @@ Also, an error or hang-up is not guessed about: the descriptor is asked to do wh
 from __future__ import annotations
 
 import select
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
 from twisted.internet.error import ConnectionLost
@@ -20,10 +20,10 @@ from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 #: Events handled in one turn of the reactor; the kernel hands out the others in the next.
-EVENTS_PER_TURN = 256
+EVENTS_PER_TURN: Final = 256
 
-_IN = select.EPOLLIN
-_OUT = select.EPOLLOUT
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
 
 
 class Readiness:

@@ -18,7 +18,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
@@ -29,16 +29,16 @@ from appproxy.net.sockets import Address
 from appproxy.net.transport import BULK_READ_SIZE, READ_SIZE, WOULD_BLOCK, Owner, SocketTransport, State
 
 #: Seconds that a peer has for the handshake; D05: idle connections do not live longer.
-HANDSHAKE_SECONDS = 10.0
+HANDSHAKE_SECONDS: Final = 10.0
 #: The most that one TLS record carries.
-RECORD_SIZE = 16 * 1024
+RECORD_SIZE: Final = 16 * 1024
 #: A record with less than this is probably the last one for now: asking for another would cost more than it brings.
-SMALL_RECORD = 4 * 1024
+SMALL_RECORD: Final = 4 * 1024
 #: A larger one that is not full may be the last, or one of many from a sender that never fills them.  After one that
 #: came alone, so many are taken for the last without asking.
-LONE_RECORDS = 8
+LONE_RECORDS: Final = 8
 
-_OPEN = State.OPEN
+_OPEN: Final = State.OPEN
 
 
 def close_notify(secured: ssl.SSLSocket) -> bytes:

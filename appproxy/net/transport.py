@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from typing import Protocol as Interface
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -43,15 +43,15 @@ from appproxy.net.readiness import readiness_of
 from appproxy.net.sockets import Address, ConnectedSocket, is_internet
 
 #: Bytes asked of the kernel in one read: as cheap as less, and enough for most messages.
-READ_SIZE = 64 * 1024
+READ_SIZE: Final = 64 * 1024
 #: The same while the peer fills every read: fewer, larger deliveries.
-BULK_READ_SIZE = 256 * 1024
+BULK_READ_SIZE: Final = 256 * 1024
 #: Small buffered writes are joined up to this many bytes for one send.
-SEND_SIZE = 128 * 1024
+SEND_SIZE: Final = 128 * 1024
 #: A producer is paused when more bytes than this are waiting ...
-HIGH_WATER = 64 * 1024
+HIGH_WATER: Final = 64 * 1024
 #: ... and resumed when there are at most so many.
-LOW_WATER = 16 * 1024
+LOW_WATER: Final = 16 * 1024
 #: Seconds in which a closing connection must get rid of ``FLUSH_BYTES``, or of everything.
 FLUSH_SECONDS = 30.0
 FLUSH_BYTES = 16 * 1024
@@ -60,9 +60,9 @@ FLUSH_BYTES = 16 * 1024
 LINGER_SECONDS, LINGER_LONGEST = 2.0, 30.0
 
 #: Socket failures that only mean "later".
-WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+WOULD_BLOCK: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class State(IntEnum):
@@ -79,7 +79,7 @@ class State(IntEnum):
     CLOSED = 4
 
 
-_OPEN = State.OPEN
+_OPEN: Final = State.OPEN
 
 
 class Owner(Interface):
