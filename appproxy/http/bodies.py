@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from appproxy.http.messages import Field, LengthMismatch, MalformedMessage, parse_fields, serialise_trailers
 
 #: A size of at most 15 digits stays below 2**60; extensions are read over and dropped.
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t -~\x80-\xff]*+)?\r\n")
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t -~\x80-\xff]*+)?\r\n")
 #: Extensions as RFC 9112, 7.1.1 has them: an open quote or a bare ``;`` lets laxer readers end the line elsewhere.
-_EXTENSIONS = re.compile(
+_EXTENSIONS: Final = re.compile(
     rb"(?:[ \t]*;[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
     rb"(?:[ \t]*=[ \t]*(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++|\"(?:[^\"\\]|\\.)*+\"))?+)*+"
 )
 #: What may still become a size line, so that nonsense is refused at once and not when it has become long.
-_SIZE_START = re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:;[\t -~\x80-\xff]*+)?\r?)?")
-_MAX_SIZE_LINE = 1024
+_SIZE_START: Final = re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:;[\t -~\x80-\xff]*+)?\r?)?")
+_MAX_SIZE_LINE: Final = 1024
 #: Extension octets beyond one per body octet: many one-octet chunks with long extensions are an attack.
-_FREE_EXTENSIONS = 16 * 1024
+_FREE_EXTENSIONS: Final = 16 * 1024
 
 #: Names that must not come late, with ``_`` and ``.`` read as ``-``: framing, routing, credentials, cookies,
 #: conditions and what says how to read the body (RFC 9110, 6.5.1).
-FORBIDDEN_TRAILERS = frozenset(
+FORBIDDEN_TRAILERS: Final = frozenset(
     b"authorization cache-control client-cert connection content-disposition content-encoding content-length "
     b"content-location content-range content-security-policy content-type cookie date expect expires forwarded from "
     b"host if if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive location max-forwards "
@@ -30,9 +31,9 @@ FORBIDDEN_TRAILERS = frozenset(
     b"retry-after set-cookie strict-transport-security te trailer transfer-encoding upgrade vary via warning "
     b"www-authenticate x-original-url x-rewrite-url".split()
 )
-_FORBIDDEN_PREFIXES = (b"x-forwarded-", b"access-control-", b"sec-")
+_FORBIDDEN_PREFIXES: Final = (b"x-forwarded-", b"access-control-", b"sec-")
 #: One translation folds case and the spellings that CGI-like servers confuse.
-FOLD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ_.", b"abcdefghijklmnopqrstuvwxyz--")
+FOLD: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ_.", b"abcdefghijklmnopqrstuvwxyz--")
 
 
 def keep_allowed_trailers(fields: Sequence[Field]) -> list[Field]:

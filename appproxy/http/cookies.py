@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from appproxy.http.messages import Field, UnsafeHead, is_token
 
 #: What the names of the relay's own cookies begin with.
-RESERVED = b"__Host-appproxy-"
-_MARK = b"appproxy-"
-_RESERVED_NAME = re.compile(rb"(?:__(?:host|secure|http|host-http)-)?appproxy-", re.IGNORECASE)
+RESERVED: Final = b"__Host-appproxy-"
+_MARK: Final = b"appproxy-"
+_RESERVED_NAME: Final = re.compile(rb"(?:__(?:host|secure|http|host-http)-)?appproxy-", re.IGNORECASE)
 #: Where a name begins for the most lenient reader: after white space, controls and a missing name's equals sign.
-_BEFORE_NAME = bytes(range(33)) + b'="'
-_COOKIE_VALUE = re.compile(rb"[!#-+\--:<-\[\]-~]*")
-_ATTRIBUTE = re.compile(rb"[ -:<-~]+")
+_BEFORE_NAME: Final = bytes(range(33)) + b'="'
+_COOKIE_VALUE: Final = re.compile(rb"[!#-+\--:<-\[\]-~]*")
+_ATTRIBUTE: Final = re.compile(rb"[ -:<-~]+")
 
 
 def _is_reserved(pair: bytes) -> bool:

@@ -6,6 +6,7 @@ The relay trusts no connector to have cleaned an answer; it does so itself, last
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from appproxy.errors import AppproxyError, Side
 from appproxy.http.cookies import drop_reserved
@@ -13,14 +14,15 @@ from appproxy.http.hops import HOP_BY_HOP, PSEUDONYM, clean_response, fold
 from appproxy.http.messages import Field, is_text, is_token, is_value, remember
 
 #: The external host is the relay's: its transport security and its other endpoints are not the origin's to announce.
-_RELAYS_OWN = frozenset({b"strict-transport-security", b"alt-svc"})
+_RELAYS_OWN: Final = frozenset({b"strict-transport-security", b"alt-svc"})
 #: ``Via`` of proxies inside would tell their names (RFC 9110, 7.6.3); ours stands for them all.
-_DROP = HOP_BY_HOP | _RELAYS_OWN | {b"via"}
-_VIA: Field = (b"Via", b"1.1 " + PSEUDONYM)
+_DROP: Final = HOP_BY_HOP | _RELAYS_OWN | {b"via"}
+_VIA: Final[Field] = (b"Via", b"1.1 " + PSEUDONYM)
 #: One year, without sub-domains: those may be someone else's.
-HSTS: Field = (b"Strict-Transport-Security", b"max-age=31536000")
+HSTS: Final[Field] = (b"Strict-Transport-Security", b"max-age=31536000")
 #: What stands at the end of every final answer.
-_BY_TLS, _IN_THE_CLEAR = (_VIA, HSTS), (_VIA,)
+_BY_TLS: Final[Sequence[Field]] = (_VIA, HSTS)
+_IN_THE_CLEAR: Final[Sequence[Field]] = (_VIA,)
 
 
 class UnsafeAnswer(AppproxyError):
@@ -52,8 +54,8 @@ class _Plan:
 
 
 #: Values of ``Connection`` that name nothing.
-_NAMELESS = frozenset({b"keep-alive", b"close"})
-_plans: dict[tuple[bytes, ...], _Plan] = {}
+_NAMELESS: Final = frozenset({b"keep-alive", b"close"})
+_plans: Final[dict[tuple[bytes, ...], _Plan]] = {}
 
 
 def _plan_for(names: tuple[bytes, ...]) -> _Plan:

@@ -7,18 +7,19 @@ Names are compared *folded*: in lower case and with ``_`` and ``.`` read as ``-`
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from appproxy.http.bodies import FOLD
 from appproxy.http.messages import Field, RequestHead, tokens, upgrade_protocols
 
 #: Of one connection, in requests and responses; framing is the conversations' own.
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     b"connection content-length http2-settings keep-alive proxy-authenticate proxy-authentication-info "
     b"proxy-authorization proxy-connection te transfer-encoding upgrade".split()
 )
 #: What a client says about its own way to the relay, or what origins take for a word from a gateway.  Every
 #: ``X-Forwarded-...`` counts as one of them.
-FORWARDING = frozenset(
+FORWARDING: Final = frozenset(
     b"client-cert client-cert-chain client-ip cf-connecting-ip fastly-client-ip forwarded front-end-https "
     b"true-client-ip x-arr-ssl x-client-cert x-client-ip x-cluster-client-ip x-envoy-external-address "
     b"x-envoy-original-path x-host x-http-host-override x-original-forwarded-for x-original-host x-original-uri "
@@ -26,7 +27,7 @@ FORWARDING = frozenset(
     b"x-wap-profile-url".split()
 )
 #: How other gateways tell origins who the user is.  No client says so for itself, unless an application lets it.
-IDENTITY = frozenset(
+IDENTITY: Final = frozenset(
     b"cf-access-authenticated-user-email cf-access-jwt-assertion iv-creds iv-groups iv-user remote-email "
     b"remote-group remote-groups remote-name remote-user shib-application-id shib-session-id sm-user ssl-client-cert "
     b"ssl-client-s-dn ssl-client-verify tailscale-user-login tailscale-user-name x-amzn-oidc-accesstoken "
@@ -40,15 +41,17 @@ IDENTITY = frozenset(
     b"x-webauth-groups x-webauth-name x-webauth-user".split()
 )
 #: All that goes from a request, folded.
-REQUEST_DROP = HOP_BY_HOP | FORWARDING | IDENTITY
-_FORWARDED_PREFIX = b"x-forwarded"
+REQUEST_DROP: Final = HOP_BY_HOP | FORWARDING | IDENTITY
+_FORWARDED_PREFIX: Final = b"x-forwarded"
 #: A ``Connection`` option cannot name these: a request without them would be another request (or none), or would hide
 #: where it has been.
-_NEVER_NOMINATED = frozenset({b"host", b"close", b"keep-alive", b"upgrade", b"te", b"expect", b"via", b"cdn-loop"})
+_NEVER_NOMINATED: Final = frozenset(
+    {b"host", b"close", b"keep-alive", b"upgrade", b"te", b"expect", b"via", b"cdn-loop"}
+)
 #: Those of them that also stay when another spelling was named.
-_NEVER_DROPPED = frozenset({b"host", b"expect", b"via", b"cdn-loop"})
+_NEVER_DROPPED: Final = frozenset({b"host", b"expect", b"via", b"cdn-loop"})
 #: How the relay calls itself to others; the same for all, so that nothing of the inside is told.
-PSEUDONYM = b"appproxy"
+PSEUDONYM: Final = b"appproxy"
 
 
 def passes(via: Iterable[bytes]) -> int:

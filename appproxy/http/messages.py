@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -18,22 +18,24 @@ from appproxy.errors import AppproxyError
 #: Name and value as they came: order, case and duplicates are kept.
 Field = tuple[bytes, bytes]
 
-_TCHAR = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 #: What a value or reason may hold: tab, space, visible ASCII and obs-text.
-_TEXT = bytes(octet for octet in range(256) if octet == 9 or (octet >= 32 and octet != 127))
+_TEXT: Final = bytes(octet for octet in range(256) if octet == 9 or (octet >= 32 and octet != 127))
 #: One field line, found by the CRLF before it.  Possessive where backtracking could become quadratic.
-_FIELD = re.compile(rb"\r\n([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+((?:.*[^ \t\r\n])?)[ \t]*+(?=\r\n)")
+_FIELD: Final = re.compile(rb"\r\n([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+((?:.*[^ \t\r\n])?)[ \t]*+(?=\r\n)")
 #: Asking one of these twice does no more than asking once (RFC 9110, 9.2.2).
-IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"})
+IDEMPOTENT: Final = frozenset(
+    {b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"}
+)
 #: How Remote Desktop Gateway and RPC over HTTP open the two halves of a tunnel (MS-TSGU, MS-RPCH): requests and answers
 #: without an end, and a sign-in that holds for one connection.
-TUNNEL_METHODS = frozenset({b"RDG_IN_DATA", b"RDG_OUT_DATA", b"RPC_IN_DATA", b"RPC_OUT_DATA"})
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_TARGET = re.compile(rb"[!\"$-~]+")
+TUNNEL_METHODS: Final = frozenset({b"RDG_IN_DATA", b"RDG_OUT_DATA", b"RPC_IN_DATA", b"RPC_OUT_DATA"})
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TARGET: Final = re.compile(rb"[!\"$-~]+")
 #: The conversations alone write these; a caller who passes one has forgotten to clean.
-FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 #: 10**18 octets is more than anybody sends; longer numbers overflow the counters of other implementations.
-_MAX_LENGTH_DIGITS = 18
+_MAX_LENGTH_DIGITS: Final = 18
 
 
 class MalformedMessage(Exception):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Final
 
 import msgspec
 
@@ -31,20 +32,20 @@ from appproxy.http.messages import (
 )
 
 #: Field lines up to this size are remembered for the connection's next request.
-_MAX_REMEMBERED = 8 * 1024
+_MAX_REMEMBERED: Final = 8 * 1024
 #: A longer method is nobody's.
-MAX_METHOD = 64
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!\"$-~]+) HTTP/([0-9]\.[0-9])\r\n")
-_VERSIONS = {b"1.1": (1, 1), b"1.0": (1, 0)}
-_ABSOLUTE = re.compile(rb"(https?)://([^/?]+)([^?]*)(\?.*)?", re.IGNORECASE)
-_DEFAULT_PORTS = {b"http": 80, b"https": 443}
+MAX_METHOD: Final = 64
+_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!\"$-~]+) HTTP/([0-9]\.[0-9])\r\n")
+_VERSIONS: Final = {b"1.1": (1, 1), b"1.0": (1, 0)}
+_ABSOLUTE: Final = re.compile(rb"(https?)://([^/?]+)([^?]*)(\?.*)?", re.IGNORECASE)
+_DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
 #: What a request that is only a head has none of.
-_FRAMING = frozenset({b"transfer-encoding", b"content-length", b"upgrade", b"expect"})
+_FRAMING: Final = frozenset({b"transfer-encoding", b"content-length", b"upgrade", b"expect"})
 #: Stands in until an answer with a body begins.
-_NO_BODY = BodyWriter(0, False)
+_NO_BODY: Final = BodyWriter(0, False)
 
 #: What refusals are called; the others are "bad-request".
-_CODES = {
+_CODES: Final = {
     408: "request-timeout", 414: "target-too-long", 417: "unknown-expectation", 431: "request-head-too-large",
     501: "not-implemented", 505: "version-not-supported",
 }  # fmt: skip
@@ -114,8 +115,15 @@ class Writing(IntEnum):
 
 
 # In Python 3.11 the name of a member costs 60 ns, each time.
-_HEAD, _LENGTH, _CHUNKED, _WAIT, _OVER = Reading
-_UNBEGUN, _BODY, _ENDED, _SWITCHED = Writing
+_HEAD: Final = Reading.HEAD
+_LENGTH: Final = Reading.LENGTH
+_CHUNKED: Final = Reading.CHUNKED
+_WAIT: Final = Reading.WAIT
+_OVER: Final = Reading.OVER
+_UNBEGUN: Final = Writing.UNBEGUN
+_BODY: Final = Writing.BODY
+_ENDED: Final = Writing.ENDED
+_SWITCHED: Final = Writing.SWITCHED
 
 
 class _Block(msgspec.Struct):

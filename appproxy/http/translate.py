@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 from appproxy.errors import AppproxyError, Side
 from appproxy.http.addresses import AmbiguousPath, ExternalURL, InternalURL, MalformedHost, canonical_host, swap_prefix
 from appproxy.http.messages import Field
 
 _Published = ExternalURL | InternalURL
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 #: Scheme (or none: the page's), authority, path, query and fragment.  Browsers read ``\\`` as ``/``: left alone.
-_ABSOLUTE = re.compile(rb"(?:(https?):)?//([^/?#\\\s]+)([^?#\\\s]*)([^\\\s]*)", re.IGNORECASE)
+_ABSOLUTE: Final = re.compile(rb"(?:(https?):)?//([^/?#\\\s]+)([^?#\\\s]*)([^\\\s]*)", re.IGNORECASE)
 #: A quoted string, also an unclosed one (which must not be scanned again from each of its octets), or a target.
-_LINK_TARGET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|<([^<>]*)>')
-_TAG = re.compile(rb"<([^<>]*)>")
-_REFRESH = re.compile(rb"([\s\d.]*[;,]\s*(?:url\s*=\s*)?)([\"']?)([^\"']*)(.*)", re.IGNORECASE)
-_SOURCE = re.compile(rb"https?://[^\s;,'\"]+", re.IGNORECASE)
+_LINK_TARGET: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|<([^<>]*)>')
+_TAG: Final = re.compile(rb"<([^<>]*)>")
+_REFRESH: Final = re.compile(rb"([\s\d.]*[;,]\s*(?:url\s*=\s*)?)([\"']?)([^\"']*)(.*)", re.IGNORECASE)
+_SOURCE: Final = re.compile(rb"https?://[^\s;,'\"]+", re.IGNORECASE)
 
 
 class UnpublishedDestination(AppproxyError):

@@ -8,7 +8,7 @@ import stat
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 from twisted.logger import Logger
@@ -17,13 +17,13 @@ from appproxy.errors import ConfigError
 from appproxy.logs.escaping import escape, escape_json, word
 
 #: A record waits no longer than this.
-FLUSH_SECONDS = 0.5
+FLUSH_SECONDS: Final = 0.5
 #: A batch of this size is written at once.
-FLUSH_BYTES = 64 * 1024
+FLUSH_BYTES: Final = 64 * 1024
 #: What waits for a slow reader of standard output; beyond it records are dropped and counted.
-MAX_WAITING_BYTES = 4 * 1024 * 1024
+MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 
-_STDOUT = 1
+_STDOUT: Final = 1
 
 
 class AccessSettings(Protocol):

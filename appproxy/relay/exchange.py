@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appproxy.errors import AppproxyError, Side
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from appproxy.http.messages import Field, RequestHead
 
 #: Destinations of a navigation that show a document to a person; an ``<object>`` or ``<embed>`` cannot sign anybody in.
-_DOCUMENTS = frozenset({b"document", b"iframe", b"frame", b"fencedframe", b""})
+_DOCUMENTS: Final = frozenset({b"document", b"iframe", b"frame", b"fencedframe", b""})
 
 
 class PayloadTooLarge(AppproxyError):

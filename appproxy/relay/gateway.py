@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -36,15 +36,15 @@ from appproxy.wire.heads import HeadTooLarge
 from appproxy.wire.misuse import CannotOpen
 
 #: The relay's own paths, on every host; origins never see them.
-RESERVED = b"/.appproxy/"
+RESERVED: Final = b"/.appproxy/"
 #: How those begin, and all that is well known.
-HIDDEN = b"/."
+HIDDEN: Final = b"/."
 #: Where search engines ask what they may read.
-ROBOTS = b"/robots.txt"
+ROBOTS: Final = b"/robots.txt"
 #: When to look again; nobody knows how long the work takes.
-MAINTENANCE_FIELDS = ((b"Retry-After", b"600"),)
+MAINTENANCE_FIELDS: Final = ((b"Retry-After", b"600"),)
 #: Other connectors that are tried before a request fails.
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS: Final = 3
 
 
 class NoApplication(AppproxyError):
@@ -324,8 +324,8 @@ class Gateway:
             relaying = Relaying(exchange, published.cors, published.ping, published.drop_trailers)
             try:
                 relaying.carry(channel, head)
-            except CannotOpen as refusal:
-                failure = causes.failed(Code.REFUSED, repr(refusal))
+            except CannotOpen as full:
+                failure = causes.failed(Code.REFUSED, repr(full))
                 tried |= {channel}
                 continue
             except HeadTooLarge as refusal:

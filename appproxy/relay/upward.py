@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from appproxy.errors import AppproxyError, Phase, Side
 from appproxy.http.hops import PSEUDONYM, clean_request, drop_aliases, passes
@@ -13,8 +14,8 @@ from appproxy.relay.front.client_exchange import ClientExchange
 from appproxy.wire.heads import MAX_KNOWN_BYTES, Packed, RequestHead, Standing
 
 #: A request that has been through relays so often goes round in circles.
-MAX_PASSES = 4
-_EXPECT = frozenset({b"expect"})
+MAX_PASSES: Final = 4
+_EXPECT: Final = frozenset({b"expect"})
 
 
 class LoopDetected(AppproxyError):

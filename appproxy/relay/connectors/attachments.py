@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from appproxy.channel.protocol import Channel
 
 #: A second channel of one connector is used only beyond this many streams: one busy channel batches best.
-SPREAD_STREAMS = 400
+SPREAD_STREAMS: Final = 400
 
 
 class Attachment:

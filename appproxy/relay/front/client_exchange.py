@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -21,7 +21,7 @@ from appproxy.wire.heads import Packed
 if TYPE_CHECKING:
     from appproxy.relay.connectors.pins import Pin
 
-_REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+_REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 
 def reason_for(status: int) -> bytes:
@@ -192,7 +192,7 @@ class Reading:
 
 
 #: Schemes of ``Authorization`` that may hold for a connection and not for one request (RFC 4559, MS-NTHT).
-_BINDING = (b"ntlm", b"negotiate")
+_BINDING: Final = (b"ntlm", b"negotiate")
 
 
 class ClientExchange(Exchange):

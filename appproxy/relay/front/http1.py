@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from appproxy.relay.connectors.pins import Pin
 
 #: Bytes of pipelined requests that are read ahead before reading stops.
-READ_AHEAD = 64 * 1024
+READ_AHEAD: Final = 64 * 1024
 #: Seconds in which broken connections are told of only once.
-BROKEN_LOG_SECONDS = 60.0
+BROKEN_LOG_SECONDS: Final = 60.0
 
 
 class Attended(Protocol):
