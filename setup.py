@@ -28,7 +28,7 @@ COMPILED = """
     relay: catalog exchange gateway relaying upward
     relay/connectors: attachments
     relay/front: client_exchange http1
-    wire: connection misuse receiving writing
+    wire: allowance connection frames heads misuse receiving streams windows writing
     : tasks
 """
 #: mypyc is part of it.  The next major version may find other mistakes.

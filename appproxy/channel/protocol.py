@@ -132,7 +132,7 @@ class Channel:
         self.connection.control(document)
         self.wake()
 
-    def go_away(self, code: Code, text: str, retry_after_ms: int = 0) -> None:
+    def go_away(self, code: int, text: str, retry_after_ms: int = 0) -> None:
         """Tell the peer that no new streams are welcome; those in flight go on."""
         if not self.going_away:
             self.going_away = True

@@ -170,7 +170,7 @@ class Stream:
         self.channel.wake()
         self.channel.settle(self)
 
-    def reset(self, code: Code, text: str = "") -> None:
+    def reset(self, code: int, text: str = "") -> None:
         """End the stream at once in both directions; the peer is told *code*; the receiver hears nothing more."""
         if not self.closed:
             self.channel.connection.reset(self.id, code, text)

@@ -7,23 +7,36 @@ bytes.  Whether names and values are good HTTP is for :mod:`appproxy.http` to sa
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta
 
 from appproxy.wire.frames import MAX_HEAD
+from appproxy.wire.shapes import CONNECTOR, MAX_FIELDS, ORIGIN, Field, Fields, Request, ResponseHead, Standing
 
-Field = tuple[bytes, bytes]
+__all__ = [
+    "CONNECTOR",
+    "MAX_FIELDS",
+    "MAX_KNOWN_BYTES",
+    "ORIGIN",
+    "Field",
+    "HeadTooLarge",
+    "MalformedHead",
+    "Packed",
+    "RequestHead",
+    "ResponseHead",
+    "Standing",
+    "decode_request",
+    "decode_response",
+    "decode_trailers",
+    "encode_request",
+    "encode_response",
+    "encode_trailers",
+    "is_plain",
+]
 
-#: Fields in one head or trailer: five times what browsers and servers send.
-MAX_FIELDS: Final = 512
 #: Claims may be nested as deep as any provider nests them; more is an attempt on the stack.
 MAX_DEPTH: Final = 16
-
-Fields = Annotated[list[Field], Meta(max_length=MAX_FIELDS)]
-Name = Annotated[bytes, Meta(min_length=1, max_length=64)]
-Short = Annotated[str, Meta(max_length=1024)]
 
 
 class HeadTooLarge(ValueError):
@@ -32,25 +45,6 @@ class HeadTooLarge(ValueError):
 
 class MalformedHead(ValueError):
     """The peer sent a head that is none."""
-
-
-class Standing(msgspec.Struct, array_like=True, gc=False):
-    """The part of a request's head that stands from one request of a client to its next, as it is on the wire.
-
-    :ivar host: the external authority that the client named; *scheme* the one that it used.
-    :ivar segment: the external URL of the application's segment; empty where it has only one.
-    :ivar identity: who asks, for single sign-on; None for pass-through.
-    :ivar trace: the W3C trace context to continue.
-    """
-
-    fields: Fields
-    application: Short
-    client: Short = ""
-    identity: dict[str, Any] | None = None
-    trace: Short = ""
-    scheme: Short = "https"
-    host: Short = ""
-    segment: Short = ""
 
 
 class Packed:
@@ -126,39 +120,11 @@ class RequestHead:
         return self.packed.standing
 
 
-class _Request(msgspec.Struct, array_like=True, gc=False):
-    """A request head on the wire: what changes, then the octets of what stands."""
-
-    method: Name
-    target: bytes
-    request_id: Short
-    length: Annotated[int, Meta(ge=0, le=10**18)] | None
-    standing: bytes
-    affinity: Short = ""
-
-
-class ResponseHead(msgspec.Struct, array_like=True, gc=False):
-    """An answer's head, from the origin or, with *code*, *cause* and *phase*, from the connector itself."""
-
-    status: Annotated[int, Meta(ge=100, le=999)]
-    reason: bytes = b""
-    fields: Fields = []
-    #: ``ORIGIN`` or ``CONNECTOR``.
-    speaker: Annotated[int, Meta(ge=0, le=1)] = 0
-    code: Annotated[int, Meta(ge=0, le=0xFFFF)] = 0
-    cause: Short = ""
-    phase: Short = ""
-
-
-#: Who speaks in a :class:`ResponseHead`.
-ORIGIN: Final = 0
-CONNECTOR: Final = 1
-
-_encode = msgspec.msgpack.Encoder().encode
-_request = msgspec.msgpack.Decoder(_Request).decode
-_standing = msgspec.msgpack.Decoder(Standing).decode
-_response = msgspec.msgpack.Decoder(ResponseHead).decode
-_trailers = msgspec.msgpack.Decoder(Fields).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+_request: Final = msgspec.msgpack.Decoder(Request).decode
+_standing: Final = msgspec.msgpack.Decoder(Standing).decode
+_response: Final = msgspec.msgpack.Decoder(ResponseHead).decode
+_trailers: Final = msgspec.msgpack.Decoder(Fields).decode
 
 
 def encode_request(head: RequestHead) -> bytes:
@@ -187,9 +153,10 @@ def encode_trailers(fields: list[Field]) -> bytes:
 
 
 #: Standing parts that were read lately, by their octets, oldest first: what is equal means the same, whoever sent it.
-_known: dict[bytes, Packed] = {}
+_known: Final[dict[bytes, Packed]] = {}
 #: How many of them, and of what size at most.
-MAX_KNOWN, MAX_KNOWN_BYTES = 1024, 8 * 1024
+MAX_KNOWN: Final = 1024
+MAX_KNOWN_BYTES: Final = 8 * 1024
 
 
 def decode_request(payload: bytes) -> RequestHead:

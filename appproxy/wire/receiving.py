@@ -12,6 +12,7 @@ from typing import Final
 
 from appproxy.errors import ProtocolViolation, Side
 from appproxy.wire import control, frames
+from appproxy.wire.allowance import Allowance
 from appproxy.wire.events import (
     Answered,
     Control,
@@ -27,7 +28,7 @@ from appproxy.wire.events import (
 )
 from appproxy.wire.frames import BOUNDS, HEADER, PING_BYTES, U32, Code
 from appproxy.wire.heads import MalformedHead, decode_request, decode_response, decode_trailers
-from appproxy.wire.limits import Allowance, Limits
+from appproxy.wire.limits import Limits
 from appproxy.wire.misuse import ChannelViolation
 from appproxy.wire.streams import DOWN_OPEN, MOVES, UP_OPEN, Input, State, Stream
 from appproxy.wire.windows import CHANNEL_WINDOW, MAX_CREDIT, Budget, Path, ReceiveWindow
@@ -318,7 +319,7 @@ class Receiving:
                 self._leftover[number] = size
             else:
                 if window is None:
-                    window = what.window = ReceiveWindow(path=self.path, opened=self.path.opened)
+                    window = what.window = ReceiveWindow(self.path)
                 if not window.receive(size, self._clock):
                     raise ProtocolViolation(Code.FLOW, "DATA without credit of its stream")
         elif not flags:

@@ -11,8 +11,6 @@ from collections import deque
 from enum import IntEnum
 from typing import Final
 
-import msgspec
-
 from appproxy.wire.windows import INITIAL_WINDOW, ReceiveWindow
 
 
@@ -77,13 +75,9 @@ UP_OPEN: Final = frozenset(state for state in State if (state, Input.UP) in TABL
 DOWN_OPEN: Final = frozenset({State.ASKING, State.ASKED, State.OPEN, State.ANSWERING})
 
 
-class Stream(msgspec.Struct, gc=False, eq=False):
+class Stream:
     """One exchange, as one side of the channel sees it."""
 
-    id: int
-    state: State = State.ASKING
-    #: The request may become a byte pipe.
-    upgrade: bool = False
     #: It has: both halves are bytes, without trailers.
     piped: bool = False
     #: Interim answers so far.
@@ -96,3 +90,9 @@ class Stream(msgspec.Struct, gc=False, eq=False):
     queue: deque[tuple[bytes, bytes | memoryview]] | None = None
     #: What the peer may send; made when its first bytes arrive.
     window: ReceiveWindow | None = None
+
+    def __init__(self, id: int, state: State = State.ASKING, upgrade: bool = False) -> None:
+        self.id = id
+        self.state = state
+        #: The request may become a byte pipe.
+        self.upgrade = upgrade

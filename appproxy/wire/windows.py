@@ -11,8 +11,6 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
-import msgspec
-
 #: Both ends start here, without a word: the product of 20 Mbit/s and 100 ms.
 INITIAL_WINDOW: Final = 256 * 1024
 #: The largest window of a stream: 1 Gbit/s at 64 ms.
@@ -88,10 +86,9 @@ class Path:
         self.trip = min(self._before, self._recent)
 
 
-class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
+class ReceiveWindow:
     """What the peer may send on one stream, and what became of what it sent."""
 
-    path: Path = msgspec.field(default_factory=Path)
     size: int = INITIAL_WINDOW
     left: int = INITIAL_WINDOW
     held: int = 0
@@ -105,9 +102,13 @@ class ReceiveWindow(msgspec.Struct, gc=False, eq=False):
     #: Bytes taken since the last look at the speed, and when that was.
     taken: int = 0
     looked: float = 0.0
-    #: What :attr:`Path.opened` was then, and until when others are taken to wait.
-    opened: int = 0
+    #: Until when others are taken to wait.
     company_until: float = 0.0
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or Path()
+        #: What :attr:`Path.opened` was then.
+        self.opened = self.path.opened
 
     def receive(self, count: int, clock: Callable[[], float]) -> bool:
         """Count arriving bytes; False when the peer had no credit for them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.wire.frames import Code
-from appproxy.wire.heads import ResponseHead
+from appproxy.wire.heads import RequestHead, ResponseHead, Standing
 from appproxy.wire.windows import INITIAL_WINDOW
 from tests.fakes.channels import Pair, RecordingOpener, RecordingReceiver
 
@@ -195,7 +195,7 @@ class OpenerTests(SynchronousTestCase):
         """C02: a connector cannot open streams."""
         pair = Pair(RecordingOpener())
         with self.assertRaises(Exception) as raised:
-            pair.connector.open(None, RecordingReceiver(), True)  # type: ignore[arg-type]
+            pair.connector.open(RequestHead.of(b"GET", b"/", Standing([], "app")), RecordingReceiver(), True)
         self.assertIn("opens no streams", str(raised.exception))
 
 

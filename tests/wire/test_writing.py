@@ -103,7 +103,8 @@ class RoomTests(SynchronousTestCase):
 
     def test_no_room(self) -> None:
         """Who is told that there is none is remembered by the credit that it lacks."""
-        outbox, poor, rich = Outbox(), Stream(1, credit=0), Stream(3)
+        outbox, poor, rich = Outbox(), Stream(1), Stream(3)
+        poor.credit = 0
         self.assertEqual(outbox.room(poor), 0)
         self.assertTrue(poor.starved)
         outbox.credit = 0
@@ -113,7 +114,9 @@ class RoomTests(SynchronousTestCase):
     def test_little_channel_credit_is_shared(self) -> None:
         """While others wait, nobody takes all; but nobody is sent away with less than a frame."""
         outbox = Outbox()
-        streams = [Stream(number, credit=CHANNEL_WINDOW) for number in (1, 3, 5)]
+        streams = [Stream(number) for number in (1, 3, 5)]
+        for stream in streams:
+            stream.credit = CHANNEL_WINDOW
         outbox.credit = 0
         for stream in streams:
             outbox.room(stream)

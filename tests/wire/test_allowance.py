@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from appproxy.wire.limits import Allowance
+from appproxy.wire.allowance import Allowance
 from tests.wire.pair import Clock
 
 
