@@ -121,9 +121,9 @@ def choose(interpreted: bool = False) -> str:
 
 
 def find_folder() -> Path | None:
-    """Where programs are started from, when not from the sources."""
+    """Where programs are started from, when not from the sources; relative to the checkout."""
     name = os.environ.get(VARIABLE)
-    return Path(name).resolve() if name else None
+    return ROOT / name if name else None
 
 
 def describe() -> str:
@@ -153,7 +153,7 @@ def run_tests() -> int:
     rooms = {Path(source).parts[1] for source in read_sources()}
     places = [f"tests/test_{room}" if room.endswith(".py") else f"tests/{room}" for room in rooms]
     command = [Path(sys.executable).parent / "pytest", "--import-mode=importlib", "--only-compiled"]
-    environ = {**os.environ, "PYTHONPATH": f"{FOLDER}{os.pathsep}{ROOT}"}
+    environ = {**os.environ, VARIABLE: str(FOLDER), "PYTHONPATH": f"{FOLDER}{os.pathsep}{ROOT}"}
     return subprocess.run(
         [*command, *sorted(places), "tests/joined"], cwd=ROOT, env=environ, check=False, timeout=TEST_SECONDS
     ).returncode

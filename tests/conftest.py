@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
     """Say what it is that is tested."""
-    said = ["in these tests: compiled"] if config.getoption("--only-compiled") else []
+    said = ["modules under test: compiled"] if config.getoption("--only-compiled") else []
     if any(item.get_closest_marker("live") for item in items):
         said.append(f"programs that live tests start: {compiled.describe()}")
     return said

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from setup import read_sources
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "appproxy"
 #: Modules that may be longer, each with the reason.
@@ -98,11 +100,9 @@ def _lines(path: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    """The package as it is distributed, built from a copy of the tracked files."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    source.mkdir()
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tracked files."""
+    source = tmp_path_factory.mktemp("source")
     wanted = ["appproxy", "twisted", "*.cfg", "*.toml", "setup.py", "*.rst", "LICENSE"]
     listing = ["git", "ls-files", "-co", "--exclude-standard", *wanted]
     listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -110,10 +110,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """The package as it is distributed."""
+    folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, source]
-    built = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "PIP_NO_INDEX": "1"}, check=False
-    )
+    environ = {**os.environ, "PIP_NO_INDEX": "1", "APPPROXY_COMPILE": "0"}
+    built = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
     assert built.returncode == 0, built.stderr
     (path,) = folder.glob("*.whl")
     with zipfile.ZipFile(path) as opened:
@@ -137,9 +143,75 @@ def test_wheel_has_every_file(wheel: zipfile.ZipFile) -> None:
     assert not [name for name in names if name.startswith("tests")]
 
 
+def test_wheel_is_for_every_machine(wheel: zipfile.ZipFile) -> None:
+    """Unless it is asked for, nothing is compiled."""
+    assert wheel.filename is not None
+    assert wheel.filename.endswith("-py3-none-any.whl")
+    assert not [name for name in wheel.namelist() if name.endswith(".so")]
+
+
 def test_wheel_has_every_module(wheel: zipfile.ZipFile) -> None:
     """Every module is distributed, and the command is declared."""
     names = set(wheel.namelist())
     assert {str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*.py")} - names == set()
     (entries,) = (name for name in names if name.endswith("entry_points.txt"))
     assert "appproxy = appproxy.cli:main" in wheel.read(entries).decode()
+
+
+class Compiling:
+    """A copy of the sources, and what becomes of attempts to compile it."""
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+
+    def refused(self, *arguments: str, **environ: str) -> str:
+        """What an attempt that fails says at its end; it leaves nothing compiled."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.source,
+            env={**os.environ, "APPPROXY_COMPILE": "1", **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert not list(self.source.rglob("*.so"))
+        return done.stderr.splitlines()[-1]
+
+
+@pytest.fixture
+def compiling(source: Path) -> Compiling:
+    """Attempts to compile."""
+    return Compiling(source)
+
+
+EDITABLE = "from setuptools.build_meta import build_editable; build_editable('build/editable')"
+
+
+@pytest.mark.parametrize("arguments", [("setup.py", "build_ext", "--inplace"), ("-c", EDITABLE)])
+def test_nothing_is_compiled_among_sources(compiling: Compiling, arguments: tuple[str, ...]) -> None:
+    """In place or editable: one line says what to do, and no extension is left to hide a module's later text."""
+    (compiling.source / "build" / "editable").mkdir(parents=True, exist_ok=True)
+    assert "unset APPPROXY_COMPILE for an editable install" in compiling.refused(*arguments)
+
+
+def test_a_missing_compiler_is_named(compiling: Compiling) -> None:
+    """Without a C compiler the build says so, and what to install; it does not go on interpreted."""
+    line = compiling.refused("setup.py", "-q", "build", CC="no-such-compiler")
+    assert line.startswith("appproxy cannot be compiled: there is no C compiler, no-such-compiler: apt-get install gcc")
+
+
+def test_missing_headers_are_named(compiling: Compiling, tmp_path: Path) -> None:
+    """The same without Python's headers."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text("#!/bin/sh\necho 'fatal error: Python.h: No such file or directory' >&2; exit 1\n")
+    compiler.chmod(0o755)
+    line = compiling.refused("setup.py", "-q", "build", CC=str(compiler))
+    assert f"the headers of python3.{sys.version_info.minor} are missing: apt-get install" in line
+
+
+def test_compiled_modules_exist() -> None:
+    """Every module that is to be compiled is there."""
+    assert len(read_sources()) > 20
+    assert [each for each in read_sources() if not (ROOT / each).is_file()] == []

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import compiled
+
 ROOT = Path(__file__).parents[1]
 HEAD = """
 import time
@@ -50,6 +52,7 @@ class RulesTest(SynchronousTestCase):
             "tests.conftest",
         ]
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        environ.pop(compiled.VARIABLE, None)  # these suites start nothing
         done = subprocess.run(
             [*command, *options, folder / "test_it.py"],
             capture_output=True,
