@@ -26,8 +26,10 @@ COMPILED = """
     logs: access escaping
     net: readiness secure sockets transport
     relay: catalog exchange gateway relaying upward
+    relay/access: policy
     relay/connectors: attachments
     relay/front: client_exchange http1
+    relay/people: sessions
     wire: allowance connection frames heads misuse receiving streams windows writing
     : tasks
 """

@@ -79,7 +79,8 @@ def guard_response(
     """
     if not 100 <= status <= 599 or not is_value(reason):
         raise UnsafeAnswer
-    names, values = zip(*fields, strict=True) if fields else ((), ())
+    names = tuple([field[0] for field in fields])
+    values = [field[1] for field in fields]
     plan = _plans.get(names) or _plan_for(names)
     if not is_text(b"".join(values)):
         raise UnsafeAnswer

@@ -17,6 +17,8 @@ from appproxy.relay.connectors.attachments import Attachment, Attachments
 from appproxy.relay.front.http1 import Front, FrontSettings
 from appproxy.relay.front.patience import Patience
 from appproxy.relay.gateway import Gateway
+from appproxy.relay.people.sessions import Session
+from appproxy.store.records import SessionRecord
 from appproxy.tasks import Tasks
 from tests.fakes.channels import Pair
 
@@ -77,22 +79,13 @@ class FakeSocket:
         self.protocol.connectionLost(Failure(reason or ConnectionDone()))
 
 
-class FakeSession:
-    """A signed-in user."""
-
-    def __init__(self, identity: Identity) -> None:
-        self.identity = identity
-        self.watchers: set[Any] = set()
-
-    def watch(self, watcher: Any) -> None:
-        self.watchers.add(watcher)
-
-    def unwatch(self, watcher: Any) -> None:
-        self.watchers.discard(watcher)
-
-    def cut(self) -> None:
-        for watcher in list(self.watchers):
-            watcher.session_ended()
+def make_session(identity: Identity) -> Session:
+    """The session of a signed-in user."""
+    record = SessionRecord(
+        handle_hash=b"hash", host="hr.example.com", provider="idp", identity=identity, created=0, last_seen=0,
+        idle_seconds=3600, until=86400,
+    )  # fmt: skip
+    return Session(b"handle", record, now=0.0, epoch=0)
 
 
 class NoPrograms:
@@ -109,7 +102,7 @@ class FakePreauth:
     """Knows the users whose name stands in the session cookie."""
 
     def __init__(self) -> None:
-        self.session: FakeSession | None = FakeSession(Identity("iss", "sub", "alice", ("staff",)))
+        self.session: Session | None = make_session(Identity("iss", "sub", "alice", ("staff",)))
 
     def peek(self, exchange: Any, application: Any) -> Any:
         return self.session if b"__Host-appproxy-session" in exchange.reserved else None

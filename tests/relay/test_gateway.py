@@ -15,7 +15,7 @@ from appproxy.wire.frames import Code
 from appproxy.wire.heads import ResponseHead
 from appproxy.wire.limits import Limits
 from tests.fakes.channels import Pair
-from tests.fakes.fronts import APPLICATIONS, COOKIE, Bench, FakeSession, get
+from tests.fakes.fronts import APPLICATIONS, COOKIE, Bench, get, make_session
 
 
 class GatewayTests(SynchronousTestCase):
@@ -123,7 +123,7 @@ class GatewayTests(SynchronousTestCase):
             sso=SingleSignOn(mode="header", header=rules),
         )
         bench = Bench([application])
-        bench.preauth.session = FakeSession(Identity("i", "s", "bob", ("g",), {"mail": "b@x", "secret": "y"}))
+        bench.preauth.session = make_session(Identity("i", "s", "bob", ("g",), {"mail": "b@x", "secret": "y"}))
         bench.sends(bench.client(), get(host=b"told.example.com"))
         self.assertEqual(
             bench.pair.opener.heads[0][0].standing.identity, {"user": "bob", "groups": ["g"], "claims": {"mail": "b@x"}}
@@ -335,7 +335,7 @@ class GatewayTests(SynchronousTestCase):
 
     def test_nobody_gets_what_was_made_for_another(self) -> None:
         """S25: nothing is kept for the next who asks; what the origin says about caches passes, and is not followed."""
-        sessions = {name: FakeSession(Identity("i", name, name)) for name in ("alice", "bob")}
+        sessions = {name: make_session(Identity("i", name, name)) for name in ("alice", "bob")}
         self.patch(self.bench.preauth, "peek", lambda asked, _: sessions.get(dict(asked.head.fields)[b"User"].decode()))
         self.bench.gateway.catalog = Catalog(
             [msgspec.structs.replace(APPLICATIONS[0], assigned=Assigned(everyone=True))]
@@ -453,7 +453,7 @@ class GatewayTests(SynchronousTestCase):
         )
         bench = Bench([application])
         groups = tuple(f"group-{number:060}" for number in range(6000))
-        bench.preauth.session = FakeSession(Identity("i", "s", "bob", groups))
+        bench.preauth.session = make_session(Identity("i", "s", "bob", groups))
         client = bench.client()
         bench.sends(client, get(host=b"told.example.com"))
         answer = client.take()

@@ -56,7 +56,7 @@ class RelayingTestCase(SynchronousTestCase):
         self.assertEqual(len(self.bench.tasks), 0)
         self.assertEqual(len(self.bench.records), 1)
         assert self.bench.preauth.session is not None
-        self.assertEqual(len(self.bench.preauth.session.watchers), 0)
+        self.assertFalse(self.bench.preauth.session.watched)
 
 
 class AnswerTests(RelayingTestCase):

@@ -23,12 +23,13 @@ from twisted.internet.threads import deferToThread
 
 from appproxy import tuning
 from appproxy.config import read_relay
+from appproxy.identity import Identity
 from appproxy.relay.connectors.attachments import Attachment
-from appproxy.relay.service import RelayService, new_request_id
+from appproxy.relay.service import RelayService, epoch, new_request_id
 from appproxy.store import applications, connectors, feed
 from appproxy.store.feed import FeedCutOff
 from appproxy.store.interface import StoreUnavailable
-from appproxy.store.records import ConnectorRecord
+from appproxy.store.records import ConnectorRecord, SessionRecord
 from tests.logged_failures import LoggedFailures
 
 pytestmark = pytest.mark.live
@@ -360,14 +361,25 @@ async def test_changes_while_changes_are_followed(place: Place, monkeypatch: pyt
 async def test_changes_that_were_missed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the feed no longer has all that happened, everything is read anew."""
     service = await place.started()
-    heard: list[str] = []
-    monkeypatch.setattr(service._sessions, "missed", lambda: heard.append("missed"))
-    monkeypatch.setattr(service._channels, "revoked", heard.append)
+    handle = b"h" * 43
+    now = epoch()
+    known = SessionRecord(
+        handle_hash=b"hash", host="hr.example.com", provider="idp", identity=Identity("i", "s", "bob"), created=now,
+        last_seen=now, idle_seconds=3600, until=now + 3600,
+    )  # fmt: skip
+    heard: list[tuple[str, bool]] = []
+
+    def revoked(connector: str) -> None:
+        heard.append((connector, service._sessions.peek(handle) is not None))
+
+    monkeypatch.setattr(service._channels, "revoked", revoked)
     record = ConnectorRecord(id="c-1", name="hq-1", group="hq", serial="1", not_after=2**31, enrolled=1)
     await service._store.write(connectors.enrol, record)
     await service._store.write(connectors.revoke, "c-1", 1)
     await place.until(lambda: bool(heard) and len(service._tasks) == 0)
     heard.clear()
+    service._sessions.remember(handle, known)
+    assert service._sessions.peek(handle) is not None
 
     def cut_off(*_: Any) -> Any:
         raise FeedCutOff(1)
@@ -377,7 +389,7 @@ async def test_changes_that_were_missed(place: Place, monkeypatch: pytest.Monkey
         cut_off() if function.__name__ == "since" else read(function, *more)
     )
     await service._following.follow()
-    assert heard[:2] == ["missed", "c-1"]  # and perhaps once more, as the store has just told of the revocation
+    assert heard[0] == ("c-1", False)  # and perhaps once more, as the store has just told of the revocation
     await service.stopService()
 
 

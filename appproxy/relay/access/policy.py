@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from appproxy.applications import Application
 from appproxy.identity import Identity
@@ -28,12 +28,12 @@ class Decision(NamedTuple):
     step_up: StepUp | None = None
 
 
-EVERYONE = Decision(True, ("everyone",))
-NOT_REQUIRED = Decision(True, ("assignment-not-required",))
-USER_ASSIGNED = Decision(True, ("user-assigned",))
-NOT_ASSIGNED = Decision(False, ("not-assigned",))
+EVERYONE: Final = Decision(True, ("everyone",))
+NOT_REQUIRED: Final = Decision(True, ("assignment-not-required",))
+USER_ASSIGNED: Final = Decision(True, ("user-assigned",))
+NOT_ASSIGNED: Final = Decision(False, ("not-assigned",))
 #: The provider said that there are too many groups to list: nobody is "in no group", so nobody gets in by a guess.
-GROUPS_UNKNOWN = Decision(False, ("groups-overage",))
+GROUPS_UNKNOWN: Final = Decision(False, ("groups-overage",))
 
 
 class Assignment:

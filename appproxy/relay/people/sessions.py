@@ -10,7 +10,7 @@ import hashlib
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -23,13 +23,13 @@ from appproxy.store.records import Change, SessionRecord
 from appproxy.store.sessions import end, end_all_of, find, touch
 
 #: A remembered session is looked up again after this long.
-FRESH_SECONDS = 60.0
+FRESH_SECONDS: Final = 60.0
 #: How often :meth:`Sessions.tick` is to be called.
-TICK_SECONDS = 60.0
+TICK_SECONDS: Final = 60.0
 #: While the store is away a known session is vouched for in steps of this length, until the grace ends.
-_AWAY_STEP_SECONDS = 5.0
-HANDLE_BYTES = 32
-_HANDLE = re.compile(rb"[A-Za-z0-9_-]{43}")
+_AWAY_STEP_SECONDS: Final = 5.0
+HANDLE_BYTES: Final = 32
+_HANDLE: Final = re.compile(rb"[A-Za-z0-9_-]{43}")
 #: Sessions and ended ones that are remembered at most; those beyond are looked up again.
 MAX_REMEMBERED, MAX_ENDED = 100_000, 20_000
 
@@ -136,7 +136,7 @@ class Sessions:
     :param grace_seconds: how stale the relay may be before it stops vouching for sessions.
     """
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from appproxy.relay.access import rates
 from appproxy.relay.access.rates import Buckets, Rates, TooManyRequests
 from appproxy.relay.catalog import Catalog
 from appproxy.units import Duration
-from tests.fakes.fronts import APPLICATIONS, Bench, FakeSession, get
+from tests.fakes.fronts import APPLICATIONS, Bench, get, make_session
 
 HR = APPLICATIONS[0]
 
@@ -118,7 +118,7 @@ class GatewayTest(SynchronousTestCase):
         self.assertEqual(self.bench.records[-1][2:5:2], ("alice", "rate-limited"))
         assert self.bench.preauth.session is not None
         bob = msgspec.structs.replace(self.bench.preauth.session.identity, subject="bob", user="alice")
-        self.bench.preauth.session = FakeSession(bob)
+        self.bench.preauth.session = make_session(bob)
         self.assertEqual(self.asked(), b"")
 
     def test_address_before_sign_in(self) -> None:

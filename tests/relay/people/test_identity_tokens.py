@@ -17,7 +17,7 @@ from appproxy.relay.people import identity_tokens
 from appproxy.relay.people.identity_tokens import MAX_TOKEN_BYTES, IdentityTokens, IdentityTokenTooLarge, make_key
 from appproxy.units import Duration
 from tests.fakes.exchange import FakeExchange
-from tests.fakes.fronts import APPLICATIONS, COOKIE, Bench, FakeSession, get
+from tests.fakes.fronts import APPLICATIONS, COOKIE, Bench, get, make_session
 
 NOW = 1_800_000_000
 KEY = make_key()
@@ -120,7 +120,7 @@ class GatewayTest(SynchronousTestCase):
         bench, tokens = Bench(), IdentityTokens(KEY, "https://proxy.example.com", lambda: NOW)
         bench.gateway._vouch = tokens.field
         bench.gateway.catalog = Catalog([hr().application])
-        bench.preauth.session = FakeSession(ALICE)
+        bench.preauth.session = make_session(ALICE)
         spoofed = b"X-Identity-Token: forged\r\nx_identity_token: forged\r\nX-IDENTITY.TOKEN: forged\r\n"
         client = bench.client()
         bench.sends(client, get(more=COOKIE + spoofed))
