@@ -26,7 +26,7 @@ class Outcome(Generic[Result]):
     """One result, told once to the one task that waits for it.
 
     All that most requests want of a Deferred, whose chain of callbacks costs four times as much.  Only a
-    :class:`Task` can wait for it.
+    :class:`Task` can wait for it; there is :meth:`deferred` for the others.
 
     :ivar told: somebody has told it, or the task was cancelled; what is told later is dropped.
     """
@@ -53,6 +53,15 @@ class Outcome(Generic[Result]):
     def addBoth(self, call: Callable[[Any], Any], /) -> None:
         """See :class:`Awaited`; there is one *call*, and it comes before the result."""
         self._waiter = call
+
+    def deferred(self) -> Deferred[Result]:
+        """The same for whoever waits and is no task."""
+        same: Deferred[Result] = Deferred(lambda _: self.cancel())
+        if self.told:
+            same.callback(self._result)
+        else:
+            self.addBoth(same.callback)
+        return same
 
     def __await__(self) -> Generator[Awaited, Any, Result]:
         if not self.told:

@@ -87,6 +87,20 @@ class TestTasks(SynchronousTestCase):
 
         self.failureResultOf(Deferred.fromCoroutine(listens()), AttributeError)
 
+    def test_outcome_as_a_deferred(self) -> None:
+        """Whoever is no task waits for a Deferred, which fires, fails and is cancelled as the outcome is."""
+        outcomes: list[Outcome[str]] = [Outcome() for _ in range(4)]
+        early, late, failing, cancelled = outcomes
+        early.tell("early")
+        deferreds = [outcome.deferred() for outcome in outcomes]
+        late.tell("late")
+        failing.tell(Failure(ValueError("no")))
+        deferreds[3].cancel()
+        self.assertEqual([self.successResultOf(each) for each in deferreds[:2]], ["early", "late"])
+        self.failureResultOf(deferreds[2], ValueError)
+        self.failureResultOf(deferreds[3], CancelledError)
+        self.assertTrue(cancelled.told)
+
     def test_outcome_of_a_cancelled_task(self) -> None:
         """Who was cancelled hears nothing more; nobody is harmed by telling it."""
         outcome: Outcome[None] = Outcome()

@@ -215,7 +215,7 @@ class Poster:
         fields = [(b"Host", authority.encode("idna")), (b"Content-Type", b"application/json")]
         asked = Asked(pool, b"POST", PATH.encode(), FieldLines(fields), lambda interim: None, len(body))
         try:
-            response = await Origins(self._reactor).ask(asked, WholeBody(body))
+            response = await Origins(self._reactor).ask(asked, WholeBody(body)).deferred()
             answer = response.body if response.ended else await Collecting().collect(response)
             return response.head.status, answer
         finally:
