@@ -30,8 +30,8 @@ from h2.settings import SettingCodes, Settings
 from appproxy.http.intake import BrokenConnection, Code, Intake
 from appproxy.http.limits import Limits
 from appproxy.http.pseudo import HeadReader
+from appproxy.http.refusal import BadRequest
 from appproxy.http.server_stream import Cancelled, Event, Opened, ServerStream
-from appproxy.http.serving import BadRequest
 
 #: Requests that a client may have open at once.
 MAX_STREAMS = 100

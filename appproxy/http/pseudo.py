@@ -27,7 +27,8 @@ from appproxy.http.messages import (
     is_token,
     tokens,
 )
-from appproxy.http.serving import MAX_METHOD, BadRequest, RequestBegun
+from appproxy.http.refusal import BadRequest
+from appproxy.http.serving import MAX_METHOD, RequestBegun
 from appproxy.http.websocket import PROTOCOL, Handshake
 
 VERSION = (2, 0)

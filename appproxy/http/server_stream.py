@@ -18,7 +18,8 @@ from appproxy.http.bodies import BodyWriter, keep_allowed_trailers
 from appproxy.http.intake import MAX_FRAME, Code
 from appproxy.http.messages import Field, OutOfTurn
 from appproxy.http.pseudo import lowered, response_fields
-from appproxy.http.serving import BadRequest, RequestBegun
+from appproxy.http.refusal import BadRequest
+from appproxy.http.serving import RequestBegun
 from appproxy.http.websocket import Handshake, NotSwitched
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from typing import Final
 
 import msgspec
 
-from appproxy.errors import AppproxyError, Side
 from appproxy.http.addresses import MalformedHost, canonical_host
 from appproxy.http.bodies import BodyWriter, ChunkedReader
 from appproxy.http.limits import Limits
@@ -30,6 +29,7 @@ from appproxy.http.messages import (
     tokens,
     upgrade_protocols,
 )
+from appproxy.http.refusal import BadRequest
 
 #: Field lines up to this size are remembered for the connection's next request.
 _MAX_REMEMBERED: Final = 8 * 1024
@@ -43,25 +43,6 @@ _DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
 _FRAMING: Final = frozenset({b"transfer-encoding", b"content-length", b"upgrade", b"expect"})
 #: Stands in until an answer with a body begins.
 _NO_BODY: Final = BodyWriter(0, False)
-
-#: What refusals are called; the others are "bad-request".
-_CODES: Final = {
-    408: "request-timeout", 414: "target-too-long", 417: "unknown-expectation", 431: "request-head-too-large",
-    501: "not-implemented", 505: "version-not-supported",
-}  # fmt: skip
-
-
-class BadRequest(AppproxyError):
-    """The client sent something that is not strictly HTTP/1.x, or more of it than is allowed."""
-
-    code = "bad-request"
-    side = Side.CLIENT
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        #: What the client is answered before the connection is closed.
-        self.status = status  # type: ignore[misc]
-        self.code = _CODES.get(status, "bad-request")  # type: ignore[misc]
 
 
 class RequestBegun(msgspec.Struct):

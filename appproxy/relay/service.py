@@ -25,7 +25,7 @@ from appproxy.http.forwarded import TrustedProxies
 from appproxy.http.guard import HSTS
 from appproxy.http.limits import Limits
 from appproxy.http.messages import Field
-from appproxy.http.serving import BadRequest
+from appproxy.http.refusal import BadRequest
 from appproxy.logs import AccessLog, attach
 from appproxy.net.certificates import Certificates
 from appproxy.net.listen import Limits as ConnectionLimits

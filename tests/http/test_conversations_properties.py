@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.http.messages import RequestHead
+from appproxy.http.refusal import BadRequest
 from appproxy.http.requesting import BadResponse, ClientConversation, Event, ResponseBegun, ResponseEnded
 from appproxy.http.requesting import BodyReceived as AnswerBody
-from appproxy.http.serving import BadRequest, BodyReceived, RequestBegun, ServerConversation
+from appproxy.http.serving import BodyReceived, RequestBegun, ServerConversation
 from tests.http.smuggling import REQUESTS
 from tests.http.splitting import ANSWERS
 

@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from appproxy.http.limits import Limits
 from appproxy.http.messages import Field, UnsafeHead
 from appproxy.http.pseudo import HeadReader, check_fields, lowered, response_fields
-from appproxy.http.serving import BadRequest, RequestBegun
+from appproxy.http.refusal import BadRequest
+from appproxy.http.serving import RequestBegun
 from appproxy.http.websocket import Handshake
 from tests.fakes.http2 import asked
 

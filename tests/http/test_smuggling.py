@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from appproxy.http.refusal import BadRequest
 from appproxy.http.requesting import BadResponse, ClientConversation
-from appproxy.http.serving import BadRequest, BodyReceived, RequestBegun, RequestEnded, ServerConversation
+from appproxy.http.serving import BodyReceived, RequestBegun, RequestEnded, ServerConversation
 from tests.http.smuggling import FAMILIES, PASSED, REQUESTS, Passed, Request
 from tests.http.splitting import ANSWER_FAMILIES, ANSWERS, SERVED, Answer, Served
 

@@ -11,7 +11,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from appproxy.errors import AppproxyError, Phase, Side
-from appproxy.http.serving import BadRequest
+from appproxy.http.refusal import BadRequest
 from appproxy.relay.gateway import UnderMaintenance
 from appproxy.relay.rendering import Rendering, words_for
 from tests.fakes.exchange import FETCHES, NAVIGATES, FakeExchange

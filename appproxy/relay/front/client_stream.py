@@ -12,8 +12,9 @@ from zope.interface import implementer
 from appproxy.http.addresses import AmbiguousPath, MalformedHost
 from appproxy.http.intake import Code
 from appproxy.http.messages import TUNNEL_METHODS, Field, OutOfTurn
+from appproxy.http.refusal import BadRequest
 from appproxy.http.server_stream import ServerStream
-from appproxy.http.serving import BadRequest, RequestBegun
+from appproxy.http.serving import RequestBegun
 from appproxy.relay.front.client_exchange import ClientExchange, Reading, Taker, reason_for
 
 if TYPE_CHECKING:

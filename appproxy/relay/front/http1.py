@@ -27,7 +27,8 @@ from appproxy.http.addresses import AmbiguousPath, MalformedHost, canonical_host
 from appproxy.http.forwarded import TrustedProxies
 from appproxy.http.limits import Limits
 from appproxy.http.messages import TUNNEL_METHODS, Field
-from appproxy.http.serving import BadRequest, BodyReceived, RequestBegun, ServerConversation
+from appproxy.http.refusal import BadRequest
+from appproxy.http.serving import BodyReceived, RequestBegun, ServerConversation
 from appproxy.relay.front.client_exchange import ClientExchange, Reading, Taker, reason_for
 from appproxy.relay.front.patience import Patience
 
