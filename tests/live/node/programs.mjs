@@ -2,7 +2,7 @@
 // node programs.mjs PORT RELAY-ORIGIN RESOURCE CERTIFICATE-AND-KEY: knows the relay, the public client "desktop", which
 // gets tokens by code, device code and refresh token, and the programs "daemon" (with a role) and "intern" (without).
 // A token says the authentication contexts ("acrs") that its request asked for as claims, as Microsoft Entra's do.
-import { generateKeyPairSync, randomUUID } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import https from 'node:https';
 import Provider from 'oidc-provider';
@@ -16,7 +16,12 @@ const users = {
 };
 const roles = { daemon: ['Jobs.Run'], intern: [] };
 const own = { grant_types: ['client_credentials'], redirect_uris: [], response_types: [] };
-const key = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' });
+// By way of PEM: exporting the very key that was made waits for itself for ever, one start in thirty (Node.js 20).
+const key = createPrivateKey(generateKeyPairSync('rsa', {
+  modulusLength: 2048,
+  publicKeyEncoding: { type: 'spki', format: 'pem' },
+  privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+}).privateKey).export({ format: 'jwk' });
 
 function wanted(ctx) {
   try {
