@@ -301,7 +301,7 @@ class OriginConnection:
     def _begun(self, event: ResponseBegun) -> None:
         asked = self._asked
         assert asked is not None
-        response = OriginResponse(self, event.head, event.ended, event.length, event.body, event.trailers)
+        response = OriginResponse(self, event.head, event.ended, event.body, event.trailers)
         if event.ended:
             if self._requesting:
                 self.deadline = self._deadlines.from_now + self._pool.idle
@@ -313,7 +313,7 @@ class OriginConnection:
     def _switched(self, event: SwitchedProtocols) -> None:
         asked = self._asked
         assert asked is not None
-        self.response = response = OriginResponse(self, event.head, False, None)
+        self.response = response = OriginResponse(self, event.head, False)
         response.switched = True
         if event.leftover:
             self._hold([BodyReceived(event.leftover)])

@@ -132,7 +132,7 @@ class OriginResponse:
     """
 
     __slots__ = (
-        "_failure", "body", "connection", "ended", "head", "length", "receiver", "switched", "trailers",
+        "_failure", "body", "connection", "ended", "head", "receiver", "switched", "trailers",
     )  # fmt: skip
 
     def __init__(
@@ -140,7 +140,6 @@ class OriginResponse:
         connection: OriginConnection,
         head: ResponseHead,
         ended: bool,
-        length: int | None,
         body: bytes = b"",
         trailers: Sequence[Field] = (),
     ) -> None:
@@ -149,7 +148,6 @@ class OriginResponse:
         self.ended = ended
         self.body = body
         self.trailers = trailers
-        self.length = length
         self.receiver: ResponseBody | None = None
         self.switched = False
         self._failure: AppproxyError | None = None
