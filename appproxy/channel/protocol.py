@@ -328,11 +328,8 @@ class Channel:
         if stream is not None and stream.receiver is not None:
             stream.heard_end = end = event.end
             data = event.data
-            if data:
-                stream.bytes_received += len(data)
-                stream.receiver.answer_received(event.head, data)
-            else:
-                stream.receiver.head_received(event.head, end, event.informational, event.upgrade)
+            stream.bytes_received += len(data)
+            stream.receiver.head_received(event.head, end, event.informational, event.upgrade, data)
             if end:
                 self.settle(stream)
 

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 class Receiver(Protocol):
     """What hears the peer's half of one stream; every method is called from the channel's turn."""
 
-    def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool) -> None:
-        """The answer's head, or an informational one before it (relay side only)."""
+    def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool, data: bytes) -> None:
+        """The answer's head, or an informational one before it (relay side only).
 
-    def answer_received(self, head: ResponseHead, data: bytes) -> None:
-        """The answer's head and all of its body, which need not be consumed (relay side only)."""
+        Where there is *data*, it is all of the body, which ends the answer and need not be consumed.
+        """
 
     def data_received(self, data: bytes, end: bool) -> None:
         """Some of the body, or of the upgraded bytes; the receiver calls :meth:`Stream.consumed` when it took them."""

@@ -57,10 +57,7 @@ class Carriage:
 
     # The request's body: channel.stream.Receiver
 
-    def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool) -> None:
-        """Relay side only."""
-
-    def answer_received(self, head: ResponseHead, data: bytes) -> None:
+    def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool, data: bytes) -> None:
         """Relay side only."""
 
     def data_received(self, data: bytes, end: bool) -> None:

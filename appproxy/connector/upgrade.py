@@ -41,10 +41,7 @@ class BytePipes:
 
     # From the relay: channel.stream.Receiver
 
-    def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool) -> None:
-        """Relay side only."""
-
-    def answer_received(self, head: ResponseHead, data: bytes) -> None:
+    def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool, data: bytes) -> None:
         """Relay side only."""
 
     def data_received(self, data: bytes, end: bool) -> None:

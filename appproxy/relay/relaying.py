@@ -93,8 +93,8 @@ class Relaying:
 
     # The origin's answer: channel.stream.Receiver
 
-    def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool) -> None:
-        """The answer begins."""
+    def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool, data: bytes) -> None:
+        """The answer begins, and with *data*, as most answers, ends."""
         exchange, stream = self._exchange, self._stream
         assert stream is not None
         if head.speaker == CONNECTOR:
@@ -116,6 +116,9 @@ class Relaying:
             if exchange.upgrade:
                 stream.finish()
             length = body_length(lengths) if lengths else None
+            if data:
+                self._whole(head, fields, length, data)
+                return
             if end and length is None and exchange.head.method != b"HEAD" and head.status != 304:
                 length = 0  # after HEAD, and in a 304, it would be the length of something else
             if end:
@@ -126,26 +129,18 @@ class Relaying:
         except (AppproxyError, MalformedMessage) as unsafe:
             self._unsafe(unsafe)
 
-    def answer_received(self, head: ResponseHead, data: bytes) -> None:
-        """The short way of most answers: all of it at once."""
-        exchange, stream = self._exchange, self._stream
-        assert stream is not None
-        if head.speaker == CONNECTOR:
-            self._broken(causes.told(head))
-            return
-        try:
-            fields, lengths = self._guarded(head)
-            if exchange.upgrade:
-                stream.finish()
-            length = body_length(lengths) if lengths else None
-            if length is None or length == len(data):
-                exchange.whole(head.status, head.reason, fields, data)
-                self._over()
-            else:
-                octets = exchange.begin(head.status, head.reason, fields, length)
-                self._ended(octets + exchange.body(data), ())
-        except (AppproxyError, MalformedMessage) as unsafe:
-            self._unsafe(unsafe)
+    def _whole(self, head: ResponseHead, fields: list[Field], length: int | None, data: bytes) -> None:
+        """All of the answer has come at once.
+
+        :raises LengthMismatch: the body is not as long as its head says.
+        """
+        exchange = self._exchange
+        if length is None or length == len(data):
+            exchange.whole(head.status, head.reason, fields, data)
+            self._over()
+        else:
+            octets = exchange.begin(head.status, head.reason, fields, length)
+            self._ended(octets + exchange.body(data), ())
 
     def _guarded(self, head: ResponseHead) -> tuple[list[Field], Sequence[bytes]]:
         """The fields of an answer as they may go to a client, and the lengths that it announced.

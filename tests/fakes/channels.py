@@ -78,14 +78,10 @@ class RecordingReceiver:
         self.trailers: list[Field] | None = None
         self.resets: list[tuple[int, str]] = []
 
-    def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool) -> None:
-        self.heads.append((head, end, informational, upgrade))
-        self.ended = self.ended or end
-
-    def answer_received(self, head: ResponseHead, data: bytes) -> None:
-        self.heads.append((head, False, False, False))
+    def head_received(self, head: ResponseHead, end: bool, informational: bool, upgrade: bool, data: bytes) -> None:
+        self.heads.append((head, end and not data, informational, upgrade))
         self.data += data
-        self.ended = True
+        self.ended = self.ended or end
 
     def data_received(self, data: bytes, end: bool) -> None:
         self.data += data
